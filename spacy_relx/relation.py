@@ -1,0 +1,350 @@
+"""Relations on a Doc: how they are stored, read, assigned and carried along.
+
+Owns the extension attributes `Doc._.relations`, `Doc._.triples`, `Span._.relations` and `Doc._.relation_answers`.
+What is stored in `Doc.user_data` is a tuple of plain tuples (offsets, strings, floats), so it survives every way in
+which spaCy serialises a Doc; `Relation` is the typed view that is built when the attribute is read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias, cast
+
+from spacy.tokens import Doc, Span
+
+from spacy_relx.errors import DataError, ExtensionError
+
+DEFAULT_ATTR = "relations"
+
+# (token start, token end, character start, character end, entity type); ends are exclusive.
+_StoredMention: TypeAlias = tuple[int, int, int, int, str]
+_StoredRelation: TypeAlias = tuple[_StoredMention, _StoredMention, str, float, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A directed, labelled and scored relation between two mentions of one Doc.
+
+    Attributes:
+        head: The first argument.
+        tail: The second argument.
+        label: Name of the relation.
+        score: Probability of the label among the labels that were asked for, 0..1; 1.0 for gold data.
+        inverse_label: Name of the same fact seen from the tail, if the schema has one.
+    """
+
+    head: Span
+    tail: Span
+    label: str
+    score: float = 1.0
+    inverse_label: str | None = None
+
+    @property
+    def triple(self) -> tuple[str, str, str]:
+        """(head text, label, tail text)."""
+        return (self.head.text, self.label, self.tail.text)
+
+    @property
+    def inverse(self) -> Relation | None:
+        """The same fact seen from the tail, or None if the schema names no inverse label."""
+        if self.inverse_label is None:
+            return None
+        return Relation(self.tail, self.head, self.inverse_label, self.score, self.label)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values; token and character offsets are absolute in the Doc, ends exclusive."""
+        return {
+            "head": _mention_dict(self.head),
+            "tail": _mention_dict(self.tail),
+            "label": self.label,
+            "score": self.score,
+            **({"inverse_label": self.inverse_label} if self.inverse_label else {}),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RelationAnswer:
+    """What the model wrote about one pair under free decoding, whether or not it is a label of the schema.
+
+    Attributes:
+        head: The first argument.
+        tail: The second argument.
+        text: The answer, stripped.
+        score: Product of the probabilities of its tokens, 0..1.
+    """
+
+    head: Span
+    tail: Span
+    text: str
+    score: float
+
+
+def as_doc(span: Span, *, attr: str = DEFAULT_ATTR) -> Doc:
+    """Copy a span to a Doc of its own, with the relations whose two mentions lie inside it.
+
+    `Span.as_doc` leaves relations behind: their offsets count from the start of the whole Doc.
+    """
+    doc = span.as_doc()
+    register(attr)
+    _store(
+        doc,
+        attr,
+        [
+            _shift(stored, -span.start, -span.start_char)
+            for stored in _stored(span.doc, attr)
+            if all(
+                span.start <= start and end <= span.end
+                for start, end, *_ in (_at(span.doc, m) for m in stored[:2])
+            )
+        ],
+    )
+    return doc
+
+
+def merge_docs(docs: Iterable[Doc], *, attr: str = DEFAULT_ATTR, **kwargs: Any) -> Doc:
+    """Concatenate Docs as `Doc.from_docs` does, and keep their relations, which `Doc.from_docs` drops.
+
+    Args:
+        docs: The Docs, all with one vocabulary.
+        attr: The extension attribute that holds the relations.
+        **kwargs: Passed on to `Doc.from_docs`.
+
+    Raises:
+        DataError: If there are no Docs.
+    """
+    docs = list(docs)
+    merged = Doc.from_docs(docs, **kwargs)
+    if merged is None:
+        raise DataError("merge_docs was given no Docs. Expected at least one.")
+    register(attr)
+    relations: list[_StoredRelation] = []
+    token = 0
+    for doc in docs:
+        # Doc.from_docs may insert a space between two Docs, so characters are counted in the merged Doc.
+        char = merged[token].idx - doc[0].idx if len(doc) else 0
+        relations.extend(_shift(_resolve(doc, stored), token, char) for stored in _stored(doc, attr))
+        token += len(doc)
+    _store(merged, attr, relations)
+    return merged
+
+
+def register(attr: str = DEFAULT_ATTR) -> None:
+    """Register the extension attributes that hold relations under the name `attr`; a second call changes nothing.
+
+    Raises:
+        ExtensionError: If somebody else registered one of the names.
+    """
+    ours: list[tuple[Any, str, Callable[..., Any], Callable[..., None] | None]] = [
+        (Doc, attr, partial(_get_relations, attr=attr), partial(_set_relations, attr=attr)),
+        (Doc, triples_attr(attr), partial(_get_triples, attr=attr), None),
+        (Doc, answers_attr(attr), partial(_get_answers, attr=attr), partial(_set_answers, attr=attr)),
+        (Span, attr, partial(_get_span_relations, attr=attr), None),
+    ]
+    for owner, name, getter, _ in ours:
+        if owner.has_extension(name) and not _same(owner.get_extension(name)[2], getter):
+            raise ExtensionError(
+                f"{owner.__name__}._.{name} is already registered by another package or by your code. Give this "
+                f'component a name of its own: config={{"attr": "relx_{attr}"}}, and read {owner.__name__}._.relx_{attr}.'
+            )
+    for owner, name, getter, setter in ours:
+        if not owner.has_extension(name):
+            owner.set_extension(name, getter=getter, setter=setter)
+
+
+def triples_attr(attr: str) -> str:
+    """Name of the extension that gives (head text, label, tail text) for the relations under `attr`."""
+    return "triples" if attr == DEFAULT_ATTR else f"{attr}_triples"
+
+
+def answers_attr(attr: str) -> str:
+    """Name of the extension that keeps the raw answers of free decoding for the relations under `attr`."""
+    return "relation_answers" if attr == DEFAULT_ATTR else f"{attr}_answers"
+
+
+def _same(registered: Any, getter: Any) -> bool:
+    return (
+        isinstance(registered, partial)
+        and registered.func is getter.func
+        and registered.keywords == getter.keywords
+    )
+
+
+# Getters and setters are module-level functions: spaCy pickles them for its worker processes.
+
+
+def _get_relations(doc: Doc, *, attr: str) -> list[Relation]:
+    stored = _stored(doc, attr)
+    if not stored:
+        return []
+    ents = {(ent.start, ent.end): ent for ent in doc.ents}
+    return [_view(doc, relation, ents) for relation in stored]
+
+
+def _set_relations(doc: Doc, value: Iterable[Any], *, attr: str) -> None:
+    best: dict[tuple[_StoredMention, _StoredMention, str], _StoredRelation] = {}
+    for item in value:
+        stored = _to_stored(doc, item)
+        if stored[0][:2] == stored[1][:2]:
+            raise DataError(
+                f"A relation {stored[2]!r} has tokens {stored[0][:2]} as head and as tail. Expected two different "
+                "mentions; leave self-relations out."
+            )
+        key = (stored[0], stored[1], stored[2])
+        if key not in best or stored[3] > best[key][3]:
+            best[key] = stored
+    _store(doc, attr, best.values())
+
+
+def _get_triples(doc: Doc, *, attr: str) -> list[tuple[str, str, str]]:
+    return [relation.triple for relation in _get_relations(doc, attr=attr)]
+
+
+def _get_span_relations(span: Span, *, attr: str) -> list[Relation]:
+    """Relations with a mention inside the span, seen from that mention's side where an inverse label says how."""
+    found = []
+    for relation in _get_relations(span.doc, attr=attr):
+        has_head, has_tail = (
+            span.start <= mention.start and mention.end <= span.end
+            for mention in (relation.head, relation.tail)
+        )
+        if has_head or has_tail:
+            mirror = relation.inverse if not has_head else None
+            found.append(mirror or relation)
+    return found
+
+
+def _get_answers(doc: Doc, *, attr: str) -> list[RelationAnswer]:
+    ents = {(ent.start, ent.end): ent for ent in doc.ents}
+    return [
+        RelationAnswer(_span(doc, head, ents), _span(doc, tail, ents), text, score)
+        for head, tail, text, score in doc.user_data.get(_key(answers_attr(attr)), ())
+    ]
+
+
+def _set_answers(doc: Doc, value: Iterable[RelationAnswer], *, attr: str) -> None:
+    doc.user_data[_key(answers_attr(attr))] = tuple(
+        (_mention(doc, answer.head), _mention(doc, answer.tail), answer.text, float(answer.score))
+        for answer in value
+    )
+
+
+# The four-part key is the form of spaCy's own extension values: Span.as_doc drops such a key when it has no offsets,
+# where it would copy any other key unchanged and leave relations that point at the wrong tokens.
+def _key(name: str) -> tuple[str, str, None, None]:
+    return ("._.", name, None, None)
+
+
+def _stored(doc: Doc, attr: str) -> tuple[_StoredRelation, ...]:
+    return cast("tuple[_StoredRelation, ...]", doc.user_data.get(_key(attr), ()))
+
+
+def _store(doc: Doc, attr: str, relations: Iterable[_StoredRelation]) -> None:
+    doc.user_data[_key(attr)] = tuple(relations)
+
+
+def _view(doc: Doc, stored: _StoredRelation, ents: Mapping[tuple[int, int], Span]) -> Relation:
+    head, tail, label, score, inverse = stored
+    return Relation(_span(doc, head, ents), _span(doc, tail, ents), label, score, inverse or None)
+
+
+def _span(doc: Doc, mention: _StoredMention, ents: Mapping[tuple[int, int], Span]) -> Span:
+    start, end, *_, label = _at(doc, mention)
+    ent = ents.get((start, end))
+    # An entity carries its knowledge-base id too, so it is the better view where it is the same mention.
+    return ent if ent is not None and ent.label_ == label else Span(doc, start, end, label=label)
+
+
+def _at(doc: Doc, mention: _StoredMention) -> _StoredMention:
+    """Return the mention with the token offsets it has now; a retokeniser may have moved them."""
+    start, end, start_char, end_char, label = mention
+    if 0 <= start < end <= len(doc) and doc[start].idx == start_char:
+        last = doc[end - 1]
+        if last.idx + len(last) == end_char:
+            return (start, end, start_char, end_char, label)
+    span = doc.char_span(start_char, end_char, alignment_mode="expand") if end_char <= len(doc.text) else None
+    if span is None:
+        raise DataError(
+            f"A stored relation points at characters {start_char}..{end_char}, but the Doc has {len(doc.text)}. The "
+            "text was replaced after the relations were stored; run the component again."
+        )
+    return (span.start, span.end, start_char, end_char, label)
+
+
+def _resolve(doc: Doc, stored: _StoredRelation) -> _StoredRelation:
+    return (_at(doc, stored[0]), _at(doc, stored[1]), *stored[2:])
+
+
+def _shift(stored: _StoredRelation, tokens: int, chars: int) -> _StoredRelation:
+    def moved(mention: _StoredMention) -> _StoredMention:
+        start, end, start_char, end_char, label = mention
+        return (start + tokens, end + tokens, start_char + chars, end_char + chars, label)
+
+    return (moved(stored[0]), moved(stored[1]), *stored[2:])
+
+
+def _to_stored(doc: Doc, item: Any) -> _StoredRelation:
+    """Turn what a user may assign into the stored form: a Relation, its dict, or (head, label, tail[, score])."""
+    inverse: Any = None
+    if isinstance(item, Relation):
+        head, tail, label, score, inverse = item.head, item.tail, item.label, item.score, item.inverse_label
+    elif isinstance(item, Mapping) and {"head", "tail", "label"} <= set(item):
+        head, tail, label = item["head"], item["tail"], item["label"]
+        score, inverse = item.get("score", 1.0), item.get("inverse_label")
+    elif isinstance(item, (tuple, list)) and len(item) in (3, 4):
+        head, label, tail, score = item if len(item) == 4 else (*item, 1.0)
+    else:
+        raise DataError(
+            f"{item!r} cannot be assigned as a relation. Expected a spacy_relx.Relation, the dict its to_dict() gives, "
+            "or (head, label, tail) with an optional score, where head and tail are Spans or (start, end) tokens."
+        )
+    if not isinstance(label, str) or not label:
+        raise DataError(f"A relation has the label {label!r}. Expected a string that is not empty.")
+    if (
+        isinstance(score, bool)
+        or not isinstance(score, (int, float))
+        or not math.isfinite(score)
+        or not 0 <= score <= 1
+    ):
+        raise DataError(f"Relation {label!r} has the score {score!r}. Expected a number in 0..1.")
+    return (_mention(doc, head), _mention(doc, tail), label, float(score), str(inverse or ""))
+
+
+def _mention(doc: Doc, value: Any) -> _StoredMention:
+    label = ""
+    if isinstance(value, Span):
+        if value.doc is not doc and value.doc.text != doc.text:
+            raise DataError(
+                f"The mention {value.text!r} belongs to another Doc. Expected Spans of the Doc whose relations are set."
+            )
+        start, end, label = value.start, value.end, value.label_
+    elif isinstance(value, Mapping) and {"start", "end"} <= set(value):
+        start, end, label = value["start"], value["end"], value.get("label", "")
+    elif isinstance(value, (tuple, list)) and len(value) == 2:
+        start, end = value
+    else:
+        raise DataError(
+            f"{value!r} is not a mention. Expected a Span, (start, end) or a dict with start and end."
+        )
+    if not (isinstance(start, int) and isinstance(end, int) and 0 <= start < end <= len(doc)):
+        raise DataError(
+            f"A mention has the tokens {start!r}..{end!r}, but the Doc has {len(doc)} tokens. Expected "
+            f"0 <= start < end <= {len(doc)}."
+        )
+    last = doc[end - 1]
+    if not label:
+        label = next((ent.label_ for ent in doc[start:end].ents if (ent.start, ent.end) == (start, end)), "")
+    return (start, end, doc[start].idx, last.idx + len(last), label)
+
+
+def _mention_dict(span: Span) -> dict[str, Any]:
+    return {
+        "text": span.text,
+        "label": span.label_,
+        "start": span.start,
+        "end": span.end,
+        "start_char": span.start_char,
+        "end_char": span.end_char,
+    }
