@@ -1,0 +1,200 @@
+"""Which tokens go through the model together, and which of them attend to which. Policy only: no torch.
+
+A pack is one forward pass over a prefix tree. Its attention is cut into blocks: small subtrees, and stretches of the
+long runs above them. The tokens of a block attend to the same run of ancestors, densely, and among themselves under the
+ancestor mask, so that attention over a pack costs about what its tree costs, never the square of the pack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from spacy_relx.engine.prefix_tree import IntArray, PrefixTree
+from spacy_relx.engine.types import Prompt
+from spacy_relx.errors import PackBudgetError
+
+#: Subtrees of at most this many tokens attend as one block. Larger blocks mean fewer, larger products and more masked
+#: entries; 64 and 128 are equally fast on the processors tried.
+BLOCK_TOKENS = 96
+
+#: Blocks are computed together when the keys of the smallest are at least this share of the keys of the largest.
+_BUCKET_FILL = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Queries that attend to one run of ancestors and among themselves.
+
+    Attributes:
+        queries: Rows of the forward pass that this block answers. Shape: (n_queries,)
+        path: Nodes that every query of the block sees. Shape: (n_path,)
+        own: Nodes of which a query sees its own ancestors only. Shape: (n_own,)
+        mask: Which query sees which of `own`. Shape: (n_queries, n_own), True = may attend.
+    """
+
+    queries: IntArray
+    path: IntArray
+    own: IntArray
+    mask: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+
+    @property
+    def n_keys(self) -> int:
+        """Number of keys any query of the block may see."""
+        return len(self.path) + len(self.own)
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Blocks of similar size, padded to one shape.
+
+    Attributes:
+        queries: Query rows, padded with 0. Shape: (n_blocks, max_queries)
+        keys: Key nodes, padded with 0. Shape: (n_blocks, max_keys)
+        mask: Shape: (n_blocks, max_queries, max_keys), True = may attend; a padded query sees everything, so that its
+            softmax is defined.
+    """
+
+    queries: IntArray
+    keys: IntArray
+    mask: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionPlan:
+    """How the queries of one forward pass attend.
+
+    Attributes:
+        buckets: All blocks, grouped.
+        slot: Where the answer of each query row lies in the flattened output of all buckets. Shape: (n_queries,)
+    """
+
+    buckets: tuple[Bucket, ...]
+    slot: IntArray
+
+
+def split_by_budget(prompts: Sequence[Prompt], max_tokens: int) -> Iterator[range]:
+    """Cut a list of prompts into consecutive ranges whose trees hold at most `max_tokens` nodes each.
+
+    A prompt is counted by the tokens it does not share with the one before it, which is exact for prompts in the
+    order of their text and never too little for any other order. The run shared by all prompts is not counted: it is
+    computed once and kept.
+
+    Raises:
+        PackBudgetError: If a single prompt exceeds the budget.
+    """
+    start = size = 0
+    previous: tuple[int, ...] = ()
+    for i, prompt in enumerate(prompts):
+        own = prompt.ids[prompt.n_shared :]
+        if len(own) > max_tokens:
+            raise PackBudgetError(
+                f"A prompt has {len(own)} tokens after the shared part, but a pack may hold {max_tokens}. Shorten its "
+                "text (the `window` of the candidates) or raise max_pack_tokens of the model block."
+            )
+        new = len(own) - _common_prefix(own, previous)
+        if size + new > max_tokens:
+            yield range(start, i)
+            start, size, new = i, 0, len(own)
+        size += new
+        previous = own
+    if start < len(prompts):
+        yield range(start, len(prompts))
+
+
+def plan_tree(tree: PrefixTree, max_block: int = BLOCK_TOKENS) -> AttentionPlan:
+    """Plan the attention of a whole tree, node `i` being row `i` of the forward pass."""
+    return plan_blocks(list(_tree_blocks(tree, max_block)), len(tree))
+
+
+def plan_blocks(blocks: list[Block], n_queries: int) -> AttentionPlan:
+    """Group blocks of similar size into padded buckets."""
+    blocks = sorted(blocks, key=lambda block: (block.n_keys, len(block.queries)))
+    buckets: list[Bucket] = []
+    slot = np.full(n_queries, -1, dtype=np.int64)
+    offset = first = 0
+    while first < len(blocks):
+        last = first + 1
+        while last < len(blocks) and blocks[first].n_keys + 16 >= _BUCKET_FILL * blocks[last].n_keys:
+            last += 1
+        bucket = _pad(blocks[first:last])
+        width = bucket.queries.shape[1]
+        for i, block in enumerate(blocks[first:last]):
+            slot[block.queries] = offset + i * width + np.arange(len(block.queries))
+        offset += bucket.queries.size
+        buckets.append(bucket)
+        first = last
+    return AttentionPlan(tuple(buckets), slot)
+
+
+def _pad(blocks: list[Block]) -> Bucket:
+    width, n_keys = max(len(b.queries) for b in blocks), max(b.n_keys for b in blocks)
+    queries = np.zeros((len(blocks), width), dtype=np.int64)
+    keys = np.zeros((len(blocks), n_keys), dtype=np.int64)
+    mask = np.zeros((len(blocks), width, n_keys), dtype=np.bool_)
+    for i, block in enumerate(blocks):
+        n, n_path = len(block.queries), len(block.path)
+        queries[i, :n] = block.queries
+        keys[i, :n_path] = block.path
+        keys[i, n_path : block.n_keys] = block.own
+        mask[i, :n, :n_path] = True
+        mask[i, :n, n_path : block.n_keys] = block.mask
+        mask[i, n:] = True
+    return Bucket(queries, keys, mask)
+
+
+def _tree_blocks(tree: PrefixTree, max_block: int) -> Iterator[Block]:
+    n_nodes = len(tree)
+    n_children = np.bincount(tree.parent[tree.parent >= 0], minlength=n_nodes)
+    # A run ends where the tree branches or a prompt's path ends with no child.
+    run_end = np.empty(n_nodes, dtype=np.int64)
+    last = n_nodes
+    for node in range(n_nodes - 1, -1, -1):
+        if n_children[node] != 1:
+            last = node + 1
+        run_end[node] = last
+    end = tree.end.tolist()
+    pending: list[tuple[int, int, IntArray]] = [(0, n_nodes, np.empty(0, dtype=np.int64))]
+    while pending:
+        first, stop, path = pending.pop()
+        # [first, stop) is a row of sibling subtrees below `path`.
+        while first < stop:
+            group = first
+            while group < stop and end[group] - first <= max_block:
+                group = end[group]
+            if group > first:
+                yield _subtree_block(tree, first, group, path)
+                first = group
+                continue
+            # A subtree too large for one block: its run goes first, in stretches, then its children.
+            run, subtree = int(run_end[first]), end[first]
+            below = path
+            for start in range(first, run, max_block):
+                stretch = np.arange(start, min(start + max_block, run))
+                yield Block(stretch, below, stretch, np.tri(len(stretch), dtype=np.bool_))
+                below = np.concatenate((below, stretch))
+            if run < subtree:
+                pending.append((run, subtree, below))
+            first = subtree
+
+
+def _subtree_block(tree: PrefixTree, first: int, stop: int, path: IntArray) -> Block:
+    own = np.arange(first, stop)
+    mask = (own[None, :] <= own[:, None]) & (own[:, None] < tree.end[first:stop][None, :])
+    return Block(own, path, own, mask)
+
+
+def _common_prefix(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+    n = min(len(a), len(b))
+    if a[:n] == b[:n]:
+        return n
+    low, high = 0, n
+    while low < high:  # bisection over slices: comparisons run in C
+        middle = (low + high + 1) // 2
+        if a[:middle] == b[:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
