@@ -95,10 +95,7 @@ def as_doc(span: Span, *, attr: str = DEFAULT_ATTR) -> Doc:
         [
             _shift(stored, -span.start, -span.start_char)
             for stored in _stored(span.doc, attr)
-            if all(
-                span.start <= start and end <= span.end
-                for start, end, *_ in (_at(span.doc, m) for m in stored[:2])
-            )
+            if all(span.start <= start and end <= span.end for start, end, *_ in (_at(span.doc, m) for m in stored[:2]))
         ],
     )
     return doc
@@ -165,11 +162,7 @@ def answers_attr(attr: str) -> str:
 
 
 def _same(registered: Any, getter: Any) -> bool:
-    return (
-        isinstance(registered, partial)
-        and registered.func is getter.func
-        and registered.keywords == getter.keywords
-    )
+    return isinstance(registered, partial) and registered.func is getter.func and registered.keywords == getter.keywords
 
 
 # Getters and setters are module-level functions: spaCy pickles them for its worker processes.
@@ -207,8 +200,7 @@ def _get_span_relations(span: Span, *, attr: str) -> list[Relation]:
     found = []
     for relation in _get_relations(span.doc, attr=attr):
         has_head, has_tail = (
-            span.start <= mention.start and mention.end <= span.end
-            for mention in (relation.head, relation.tail)
+            span.start <= mention.start and mention.end <= span.end for mention in (relation.head, relation.tail)
         )
         if has_head or has_tail:
             mirror = relation.inverse if not has_head else None
@@ -226,8 +218,7 @@ def _get_answers(doc: Doc, *, attr: str) -> list[RelationAnswer]:
 
 def _set_answers(doc: Doc, value: Iterable[RelationAnswer], *, attr: str) -> None:
     doc.user_data[_key(answers_attr(attr))] = tuple(
-        (_mention(doc, answer.head), _mention(doc, answer.tail), answer.text, float(answer.score))
-        for answer in value
+        (_mention(doc, answer.head), _mention(doc, answer.tail), answer.text, float(answer.score)) for answer in value
     )
 
 
@@ -325,9 +316,7 @@ def _mention(doc: Doc, value: Any) -> _StoredMention:
     elif isinstance(value, (tuple, list)) and len(value) == 2:
         start, end = value
     else:
-        raise DataError(
-            f"{value!r} is not a mention. Expected a Span, (start, end) or a dict with start and end."
-        )
+        raise DataError(f"{value!r} is not a mention. Expected a Span, (start, end) or a dict with start and end.")
     if not (isinstance(start, int) and isinstance(end, int) and 0 <= start < end <= len(doc)):
         raise DataError(
             f"A mention has the tokens {start!r}..{end!r}, but the Doc has {len(doc)} tokens. Expected "

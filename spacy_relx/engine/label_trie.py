@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from spacy_relx.engine.types import LabelIds, TokenIds
+if TYPE_CHECKING:
+    from spacy_relx.engine.types import LabelIds, TokenIds
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,14 +7,18 @@ ancestor mask, so that attention over a pack costs about what its tree costs, ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spacy_relx.engine.prefix_tree import IntArray, PrefixTree
-from spacy_relx.engine.types import Prompt
 from spacy_relx.errors import PackBudgetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from spacy_relx.engine.prefix_tree import IntArray, PrefixTree
+    from spacy_relx.engine.types import Prompt
 
 #: Subtrees of at most this many tokens attend as one block. Larger blocks mean fewer, larger products and more masked
 #: entries; 64 and 128 are equally fast on the processors tried.

@@ -7,13 +7,16 @@ nodes. It follows that the tree does not depend on the order in which the prompt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from spacy_relx.engine.types import TokenIds
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spacy_relx.engine.types import TokenIds
 
 IntArray = npt.NDArray[np.int64]
 
@@ -40,7 +43,7 @@ class PrefixTree:
         return len(self.ids)
 
     def path(self, node: int) -> IntArray:
-        """Nodes from the root to `node`, both included. Shape: (depth + 1,)"""
+        """Nodes from the root to `node`, both included. Shape: (depth + 1,)."""
         nodes = np.empty(int(self.depth[node]) + 1, dtype=np.int64)
         for i in range(len(nodes) - 1, -1, -1):
             nodes[i] = node

@@ -1,0 +1,181 @@
+"""Attention over a pack: the plan of `packing` carried out in torch, and the keys and values that are kept.
+
+Registered with transformers as one more attention implementation, so that the layers of any Llama-family model call it
+with their own projections and rotary positions. Without a pack it is the stock scaled-dot-product attention.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+if TYPE_CHECKING:
+    from spacy_relx.engine.packing import AttentionPlan
+
+#: The name under which transformers knows this attention.
+NAME = "spacy_relx_pack"
+
+
+class KeyValueStore:
+    """Keys and values of every layer for the nodes computed so far.
+
+    Shape: two tensors a layer, (n_key_value_heads, capacity, head_size)
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.n_nodes = 0
+        self._layers: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def reserve(self, n_new: int) -> None:
+        """Make room for `n_new` more nodes, which the next forward pass writes."""
+        if self.n_nodes + n_new <= self.capacity:
+            return
+        grown = max(self.n_nodes + n_new, self.capacity * 3 // 2)
+        for layer, pair in self._layers.items():
+            self._layers[layer] = tuple(_grow(tensor, grown) for tensor in pair)  # type: ignore[assignment]
+        self.capacity = grown
+
+    def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Append one layer's keys and values and return all of them; `advance` follows the last layer."""
+        n_new = keys.shape[1]
+        if layer not in self._layers:
+            shape = (keys.shape[0], self.capacity, keys.shape[2])
+            self._layers[layer] = (keys.new_empty(shape), values.new_empty(shape))
+        stored = self._layers[layer]
+        stop = self.n_nodes + n_new
+        for tensor, new in zip(stored, (keys, values)):
+            tensor[:, self.n_nodes : stop] = new
+        return stored[0][:, :stop], stored[1][:, :stop]
+
+    def advance(self, n_new: int) -> None:
+        """Count the nodes that the finished forward pass wrote."""
+        self.n_nodes += n_new
+
+    def layer(self, layer: int) -> tuple[Tensor, Tensor]:
+        """All keys and values of one layer."""
+        keys, values = self._layers[layer]
+        return keys[:, : self.n_nodes], values[:, : self.n_nodes]
+
+
+def _grow(tensor: Tensor, capacity: int) -> Tensor:
+    grown = tensor.new_empty((tensor.shape[0], capacity, tensor.shape[2]))
+    grown[:, : tensor.shape[1]] = tensor
+    return grown
+
+
+class PackAttention:
+    """The attention of one forward pass.
+
+    Args:
+        plan: Who attends to whom among the nodes of the pack.
+        device: Where the model computes.
+        shared: Keys and values of the run that every query sees, or None if there is none.
+        store: Where the nodes' keys and values are kept, or None if they are this pass's own (training).
+    """
+
+    def __init__(
+        self,
+        plan: AttentionPlan,
+        device: torch.device,
+        shared: KeyValueStore | None,
+        store: KeyValueStore | None,
+    ) -> None:
+        def to_device(array: Any) -> Tensor:
+            return torch.from_numpy(array).to(device, non_blocking=True)
+
+        self._buckets = [(to_device(b.queries), to_device(b.keys), to_device(~b.mask)) for b in plan.buckets]
+        self._slot = to_device(plan.slot)
+        self._shared = shared
+        self._store = store
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """Answer the queries of one layer.
+
+        Args:
+            layer: Index of the layer.
+            query: Shape: (1, n_heads, n_queries, head_size)
+            key: Shape: (1, n_key_value_heads, n_queries, head_size)
+            value: Shape: (1, n_key_value_heads, n_queries, head_size)
+            scaling: Factor of the scores.
+
+        Returns:
+            Shape: (1, n_queries, n_heads, head_size)
+        """
+        keys, values = key[0], value[0]
+        if self._store is not None:
+            keys, values = self._store.write(layer, keys, values)
+        shared = self._shared.layer(layer) if self._shared is not None else None
+        scaled = query[0] * scaling
+        outputs = [self._bucket(scaled, keys, values, shared, *bucket) for bucket in self._buckets]
+        return torch.cat(outputs).index_select(0, self._slot).unsqueeze(0)
+
+    @staticmethod
+    def _bucket(
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        shared: tuple[Tensor, Tensor] | None,
+        query_index: Tensor,
+        key_index: Tensor,
+        hidden_mask: Tensor,
+    ) -> Tensor:
+        """Answer the blocks of one bucket. Shape of the result: (n_blocks * max_queries, n_heads, head_size)."""
+        n_kv, head_size = keys.shape[0], keys.shape[2]
+        n_blocks, width = query_index.shape
+        n_keys = key_index.shape[1]
+        group = query.shape[0] // n_kv
+        # Heads that share a key-value head stand below one another as rows, so no key is copied for them.
+        rows = query.index_select(1, query_index.reshape(-1)).view(n_kv, group, n_blocks, width, head_size)
+        rows = rows.transpose(1, 2).reshape(n_kv * n_blocks, group * width, head_size)
+        block_keys = keys.index_select(1, key_index.reshape(-1)).view(n_kv * n_blocks, n_keys, head_size)
+        block_values = values.index_select(1, key_index.reshape(-1)).view(n_kv * n_blocks, n_keys, head_size)
+
+        scores = torch.bmm(rows, block_keys.transpose(1, 2)).view(n_kv, n_blocks, group, width, n_keys)
+        scores = scores.masked_fill(hidden_mask[None, :, None], float("-inf"))
+        scores = scores.view(n_kv * n_blocks, group * width, n_keys)
+        if shared is None:
+            weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
+            answer = torch.bmm(weights, block_values)
+        else:
+            n_shared = shared[0].shape[1]
+            flat = (n_kv, n_blocks * group * width)
+            above = torch.bmm(rows.view(*flat, head_size), shared[0].transpose(1, 2))
+            above = above.view(n_kv * n_blocks, group * width, n_shared)
+            weights = torch.softmax(torch.cat((above, scores), dim=-1), dim=-1, dtype=torch.float32).to(values.dtype)
+            answer = torch.bmm(weights[..., n_shared:], block_values)
+            answer = answer + torch.bmm(weights[..., :n_shared].reshape(*flat, n_shared), shared[1]).view_as(answer)
+        answer = answer.view(n_kv, n_blocks, group, width, head_size).permute(1, 3, 0, 2, 4)
+        return answer.reshape(n_blocks * width, n_kv * group, head_size)
+
+
+def _attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    relx_pack: PackAttention | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    if relx_pack is None:
+        output: tuple[Tensor, Tensor | None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **kwargs
+        )
+        return output
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return relx_pack.attend(int(module.layer_idx), query, key, value, scale), None  # type: ignore[arg-type]
+
+
+def install(model: Any) -> None:
+    """Make a transformers model use this attention; its plain forward passes stay what they were."""
+    AttentionInterface.register(NAME, _attention_forward)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    model.set_attn_implementation(NAME)

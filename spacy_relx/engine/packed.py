@@ -1,0 +1,312 @@
+"""The packed engine: many prompts in one forward pass, each answered as if it had been alone."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spacy_relx.engine import label_trie, packing, prefix_tree, search
+from spacy_relx.engine.attention import KeyValueStore, PackAttention, install
+from spacy_relx.engine.output import OutputHead
+from spacy_relx.engine.types import FreeAnswer, LabelIds, Prompt, Question, Ranking, Scoring, TokenIds, Work
+from spacy_relx.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from spacy_relx.engine.loading import LoadedModel
+
+#: Tokens of a pack, not counting the shared run. On a processor a pack is one document, or part of a long one.
+DEFAULT_PACK_TOKENS = {"cpu": 2048, "cuda": 8192, "mps": 2048}
+
+#: Shared runs (system text, labels, demonstrations) whose keys and values are kept.
+_N_SHARED_RUNS = 4
+
+_T = TypeVar("_T")
+
+
+class PackedEngine:
+    """Answers prompts in packs.
+
+    Args:
+        loaded: The model to ask.
+        max_pack_tokens: Most tokens of one forward pass, not counting the shared run; None: by device.
+
+    Attributes:
+        work: Counters of what has been computed.
+    """
+
+    def __init__(self, loaded: LoadedModel, max_pack_tokens: int | None = None) -> None:
+        self.loaded = loaded
+        self.device = loaded.device
+        self.max_pack_tokens = max_pack_tokens or DEFAULT_PACK_TOKENS.get(self.device.type, 2048)
+        self.work = Work()
+        install(loaded.model)
+        self._head = OutputHead(loaded.model)
+        self._shared: OrderedDict[tuple[TokenIds, int], KeyValueStore] = OrderedDict()
+        self._weight_version = 0
+        self._lock = threading.RLock()
+
+    def weights_changed(self) -> None:
+        """Forget everything computed from the weights; to be called after any change of them."""
+        with self._lock:
+            self._weight_version += 1
+            self._shared.clear()
+            self._head.forget()
+
+    def rank(
+        self,
+        questions: Sequence[Question],
+        labels: LabelIds,
+        *,
+        top_k: int = 1,
+        scoring: Scoring = "trie",
+        tolerance: float = search.DEFAULT_TOLERANCE,
+    ) -> list[Ranking]:
+        """Find the most probable labels of every question.
+
+        Args:
+            questions: Prompts with the labels that may answer them; best in the order of their text.
+            labels: All labels.
+            top_k: Labels wanted a question.
+            scoring: How a label's probability is defined, see `search.rank`.
+            tolerance: Largest unexplored share under `sequence` scoring.
+
+        Raises:
+            PackBudgetError: If one prompt exceeds the pack budget.
+            ModelError: If one prompt alone does not fit into memory.
+        """
+
+        def answer(part: Sequence[Question]) -> list[Ranking]:
+            session = _PackSession(self, [question.prompt for question in part], labels)
+            tries = [label_trie.build(labels, question.allowed) for question in part]
+            return search.rank(session, tries, top_k=top_k, scoring=scoring, tolerance=tolerance)
+
+        return self._in_packs(questions, lambda question: question.prompt, answer)
+
+    def decode(
+        self, prompts: Sequence[Prompt], *, stop_ids: frozenset[int], max_new_tokens: int = 16
+    ) -> list[FreeAnswer]:
+        """Continue every prompt greedily, as the reference does one prompt at a time.
+
+        Args:
+            prompts: The prompts.
+            stop_ids: Tokens that end an answer.
+            max_new_tokens: Most tokens of an answer.
+        """
+
+        def answer(part: Sequence[Prompt]) -> list[FreeAnswer]:
+            return _PackSession(self, part, None).decode(stop_ids, max_new_tokens)
+
+        return self._in_packs(prompts, lambda prompt: prompt, answer)
+
+    def _in_packs(
+        self, items: Sequence[_T], prompt_of: Callable[[_T], Prompt], answer: Callable[[Sequence[_T]], list[Any]]
+    ) -> list[Any]:
+        if not items:
+            return []
+        prompts = [prompt_of(item) for item in items]
+        ranges = list(packing.split_by_budget(prompts, self.max_pack_tokens))
+        results: list[Any] = []
+        with self._lock, torch.inference_mode():
+            _one_thread_in_workers()
+            for part in ranges:
+                results.extend(self._halving([items[i] for i in part], answer))
+            self.work.n_prompts += len(prompts)
+            self.work.n_prompt_tokens += sum(len(prompt.ids) for prompt in prompts)
+        return results
+
+    def _halving(self, items: Sequence[_T], answer: Callable[[Sequence[_T]], list[Any]]) -> list[Any]:
+        try:
+            return answer(items)
+        except Exception as error:
+            if not _is_out_of_memory(error):
+                raise
+            message = str(error)
+        # Outside the except block, so that the traceback no longer holds the failed pack's tensors.
+        self.work.n_out_of_memory += 1
+        self._shared.clear()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(items) == 1:
+            raise ModelError(
+                "One prompt alone does not fit into memory. Shorten its text (the `window` of the candidates), use "
+                f"quantization or another device. The device said: {message}"
+            )
+        half = len(items) // 2
+        return [*self._halving(items[:half], answer), *self._halving(items[half:], answer)]
+
+    def _shared_run(self, ids: TokenIds) -> KeyValueStore | None:
+        """Keys and values of the tokens that all prompts begin with, computed once."""
+        if not ids:
+            return None
+        key = (ids, self._weight_version)
+        store = self._shared.pop(key, None)
+        if store is None:
+            store = KeyValueStore(len(ids))
+            tree = prefix_tree.build([ids])
+            self._forward(tree.ids, tree.depth, packing.plan_tree(tree), None, store)
+        self._shared[key] = store
+        while len(self._shared) > _N_SHARED_RUNS:
+            self._shared.popitem(last=False)
+        return store
+
+    def _forward(
+        self,
+        ids: prefix_tree.IntArray,
+        positions: prefix_tree.IntArray,
+        plan: packing.AttentionPlan,
+        shared: KeyValueStore | None,
+        store: KeyValueStore,
+    ) -> Tensor:
+        """Run nodes through the model. Shape of the result: (n_nodes, hidden_size)."""
+        store.reserve(len(ids))
+        attention = PackAttention(plan, self.device, shared, store)
+        output = self.loaded.model.get_decoder()(
+            input_ids=torch.from_numpy(ids).to(self.device)[None],
+            position_ids=torch.from_numpy(positions).to(self.device)[None],
+            # A mask of four dimensions is taken as made; the pack's attention never looks at it.
+            attention_mask=torch.ones((1, 1, 1, 1), dtype=torch.bool, device=self.device),
+            use_cache=False,
+            relx_pack=attention,
+        )
+        store.advance(len(ids))
+        self.work.n_forward += 1
+        self.work.n_tokens += len(ids)
+        hidden: Tensor = output.last_hidden_state[0]
+        return hidden
+
+
+@dataclass(frozen=True, slots=True)
+class _Appended:
+    """A token appended after the pack: its node in the store, its position, and the appended nodes it sees."""
+
+    node: int
+    position: int
+    ancestors: tuple[int, ...]
+
+
+class _PackSession:
+    """One pack and the tokens appended to its prompts: the `LabelModel` of the search."""
+
+    def __init__(self, engine: PackedEngine, prompts: Sequence[Prompt], labels: LabelIds | None) -> None:
+        self._engine = engine
+        self._head = engine._head
+        shared = {prompt.ids[: prompt.n_shared] for prompt in prompts}
+        # Prompts that begin differently are one tree all the same, only without a kept run.
+        run = shared.pop() if len(shared) == 1 else ()
+        self._n_shared = len(run)
+        self._tree = prefix_tree.build([prompt.ids[self._n_shared :] for prompt in prompts])
+        self._shared = engine._shared_run(run)
+        self._store = KeyValueStore(len(self._tree) + 8 * len(prompts))
+        self._appended: list[_Appended] = []
+        self._of_prompt: list[list[int]] = [[] for _ in prompts]
+        self._paths: dict[int, prefix_tree.IntArray] = {}
+        hidden = engine._forward(
+            self._tree.ids, self._tree.depth + self._n_shared, packing.plan_tree(self._tree), self._shared, self._store
+        )
+        self._last = hidden[torch.from_numpy(self._tree.leaf).to(hidden.device)].float()
+        self.tokens: TokenIds = ()
+        if labels is not None:
+            self.tokens = tuple(sorted({token for ids in labels.sequences for token in ids} | {labels.terminal}))
+
+    def first(self, normalise: bool) -> tuple[search.FloatArray, search.FloatArray | None]:
+        return self._head.logits(self._last, self.tokens, normalise)
+
+    def extend(
+        self, chains: Sequence[search.Extension], every: bool, normalise: bool
+    ) -> tuple[list[int], search.FloatArray, search.FloatArray | None]:
+        last, hidden = self._append(chains)
+        if not every:
+            ends = np.cumsum([len(chain.ids) for chain in chains]) - 1
+            hidden = hidden[torch.from_numpy(ends).to(hidden.device)]
+        self._engine.work.n_expansions += len(chains)
+        return (last, *self._head.logits(hidden, self.tokens, normalise))
+
+    def decode(self, stop_ids: frozenset[int], max_new_tokens: int) -> list[FreeAnswer]:
+        n_prompts = len(self._of_prompt)
+        written: list[list[int]] = [[] for _ in range(n_prompts)]
+        log_probs = [0.0] * n_prompts
+        finished = [False] * n_prompts
+        running = list(range(n_prompts))
+        after = [-1] * n_prompts
+        hidden = self._last
+        for step in range(max_new_tokens):
+            tokens, values = self._head.greedy(hidden)
+            going: list[int] = []
+            for prompt, token, value in zip(running, tokens, values):
+                log_probs[prompt] += value
+                if token in stop_ids:
+                    finished[prompt] = True
+                else:
+                    written[prompt].append(token)
+                    going.append(prompt)
+            running = going
+            if not running or step == max_new_tokens - 1:
+                break
+            chains = [search.Extension(prompt, after[prompt], (written[prompt][-1],)) for prompt in running]
+            last, hidden = self._append(chains)
+            for prompt, token in zip(running, last):
+                after[prompt] = token
+        return [FreeAnswer(tuple(w), p, f) for w, p, f in zip(written, log_probs, finished)]
+
+    def _append(self, chains: Sequence[search.Extension]) -> tuple[list[int], Tensor]:
+        """Append chains of tokens; return the number of each chain's last token and the hidden states of all."""
+        first_node = self._store.n_nodes
+        ids: list[int] = []
+        last: list[int] = []
+        new_of: dict[int, list[int]] = {}
+        for chain in chains:
+            above = self._appended[chain.after] if chain.after >= 0 else None
+            position = (
+                above.position if above else self._n_shared + int(self._tree.depth[self._tree.leaf[chain.prompt]])
+            )
+            ancestors = above.ancestors if above else ()
+            for token in chain.ids:
+                position += 1
+                node = first_node + len(ids)
+                ancestors = (*ancestors, node)
+                new_of.setdefault(chain.prompt, []).append(len(self._appended))
+                self._of_prompt[chain.prompt].append(len(self._appended))
+                self._appended.append(_Appended(node, position, ancestors))
+                ids.append(token)
+            last.append(len(self._appended) - 1)
+        blocks = [self._block(prompt, numbers, first_node) for prompt, numbers in new_of.items()]
+        positions = [token.position for token in self._appended[len(self._appended) - len(ids) :]]
+        plan = packing.plan_blocks(blocks, len(ids))
+        hidden = self._engine._forward(np.asarray(ids), np.asarray(positions), plan, self._shared, self._store)
+        return last, hidden.float()
+
+    def _block(self, prompt: int, numbers: list[int], first_node: int) -> packing.Block:
+        """The block of one prompt's new tokens: all of its pack path, and their own ancestors among the appended."""
+        leaf = int(self._tree.leaf[prompt])
+        if leaf not in self._paths:
+            self._paths[leaf] = self._tree.path(leaf)
+        own = np.asarray([self._appended[n].node for n in self._of_prompt[prompt]])
+        mask = np.asarray([np.isin(own, self._appended[n].ancestors) for n in numbers])
+        queries = np.asarray([self._appended[n].node - first_node for n in numbers])
+        return packing.Block(queries, self._paths[leaf], own, mask)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+_main_pid = os.getpid()
+
+
+def _one_thread_in_workers() -> None:
+    """Keep torch to one thread in a forked child: its thread pool does not survive the fork and would be waited for."""
+    global _main_pid
+    if os.getpid() != _main_pid:
+        torch.set_num_threads(1)
+        _main_pid = os.getpid()
