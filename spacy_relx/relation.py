@@ -177,7 +177,7 @@ def _get_relations(doc: Doc, *, attr: str) -> list[Relation]:
 
 
 def _set_relations(doc: Doc, value: Iterable[Any], *, attr: str) -> None:
-    best: dict[tuple[_StoredMention, _StoredMention, str], _StoredRelation] = {}
+    best: dict[tuple[tuple[int, int], tuple[int, int], str], _StoredRelation] = {}
     for item in value:
         stored = _to_stored(doc, item)
         if stored[0][:2] == stored[1][:2]:
@@ -185,7 +185,8 @@ def _set_relations(doc: Doc, value: Iterable[Any], *, attr: str) -> None:
                 f"A relation {stored[2]!r} has tokens {stored[0][:2]} as head and as tail. Expected two different "
                 "mentions; leave self-relations out."
             )
-        key = (stored[0], stored[1], stored[2])
+        # One pair of places and one label are one relation, whatever types the mentions carry.
+        key = (stored[0][:2], stored[1][:2], stored[2])
         if key not in best or stored[3] > best[key][3]:
             best[key] = stored
     _store(doc, attr, best.values())

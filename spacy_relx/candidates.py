@@ -1,0 +1,186 @@
+"""Which pairs of mentions are asked about, in which order, and how much text around each the model reads."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+from spacy_relx.errors import ConfigError
+
+if TYPE_CHECKING:
+    from spacy.tokens import Doc, Span
+
+Scope = Literal["sentence", "window", "doc"]
+#: Half-open token ranges of a Doc, in order.
+Context: TypeAlias = tuple[tuple[int, int], ...]
+Allows: TypeAlias = Callable[[str, str], object]
+
+#: What stands in a prompt for the text between two ranges of a context.
+GAP = " … "
+
+
+class RelxWarning(UserWarning):
+    """Something is not as the user may expect, and the work goes on."""
+
+
+@dataclass(frozen=True)
+class EntityPairs:
+    """Enumerates ordered (head, tail) pairs of a Doc's mentions, head by head, so that prompts share their beginnings.
+
+    Attributes:
+        scope: Where both mentions must lie: in one "sentence", within `max_distance` tokens of each other ("window";
+            `window` tokens if no distance is given), or anywhere in the "doc".
+        max_distance: Most tokens between the two mentions, or None.
+        window: Tokens of context kept on each side of a pair. A scope of at most twice as many tokens is kept whole.
+        directed: Whether both orders of a pair are asked about; otherwise the mention that comes first is the head.
+        max_pairs: Most pairs of one Doc. Where there are more, the nearest are kept and a warning says how many.
+        spans_key: Name of the span group whose spans are the mentions, or None for `doc.ents`.
+    """
+
+    scope: Scope = "sentence"
+    max_distance: int | None = None
+    window: int = 128
+    directed: bool = True
+    max_pairs: int = 10_000
+    spans_key: str | None = None
+    _warned: set[str] = field(default_factory=set, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.scope not in get_args(Scope):
+            raise ConfigError(f"candidates.scope is {self.scope!r}. Expected one of {', '.join(get_args(Scope))}.")
+        for name, least in (("window", 1), ("max_pairs", 1), ("max_distance", 0)):
+            value = getattr(self, name)
+            if value is None and name == "max_distance":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ConfigError(f"candidates.{name} is {value!r}. Expected a whole number of at least {least}.")
+        if not isinstance(self.directed, bool):
+            raise ConfigError(f"candidates.directed is {self.directed!r}. Expected true or false.")
+        if self.spans_key is not None and (not isinstance(self.spans_key, str) or not self.spans_key):
+            raise ConfigError(f"candidates.spans_key is {self.spans_key!r}. Expected the name of a span group, or null.")
+
+    def __call__(self, doc: Doc, allows: Allows | None = None) -> list[tuple[Span, Span]]:
+        """List the pairs of a Doc.
+
+        Args:
+            doc: The Doc.
+            allows: Tells for (head type, tail type) whether any label takes them; pairs it denies are never made.
+        """
+        pairs = list(self._pairs(doc, allows))
+        if len(pairs) <= self.max_pairs:
+            return pairs
+        warnings.warn(
+            f"A Doc has {len(pairs)} candidate pairs; the {self.max_pairs} nearest are asked about and "
+            f"{len(pairs) - self.max_pairs} are not. Raise candidates.max_pairs, lower candidates.max_distance, or "
+            "give the labels head and tail types.",
+            RelxWarning,
+            stacklevel=2,
+        )
+        nearest = sorted(range(len(pairs)), key=lambda i: (token_distance(*pairs[i]), i))[: self.max_pairs]
+        return [pairs[i] for i in sorted(nearest)]
+
+    def context(self, doc: Doc, head: Span, tail: Span) -> Context:
+        """Token ranges that the model reads for a pair; pairs of one scope share them where the scope is short."""
+        first, last = min(head.start, tail.start), max(head.end, tail.end)
+        start, stop = self._scope_of(doc, first, last)
+        if stop - start <= 2 * self.window:
+            return ((start, stop),)
+        if last - first <= 2 * self.window:
+            return (self._around(first, last, start, stop, self.window),)
+        a, b = sorted(
+            self._around(mention.start, mention.end, start, stop, self.window // 2) for mention in (head, tail)
+        )
+        return ((a[0], max(a[1], b[1])),) if a[1] >= b[0] else (a, b)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain values."""
+        return {name: value for name, value in asdict(self).items() if not name.startswith("_")}
+
+    def _pairs(self, doc: Doc, allows: Allows | None) -> Iterator[tuple[Span, Span]]:
+        limit = self.max_distance
+        if self.scope == "window" and limit is None:
+            limit = self.window
+        for mentions in self._groups(doc):
+            types = [mention.label_ for mention in mentions]
+            allowed = {(a, b): allows is None or bool(allows(a, b)) for a in set(types) for b in set(types)}
+            for i, head in enumerate(mentions):
+                for j, tail in enumerate(mentions) if self.directed else enumerate(mentions[i + 1 :], i + 1):
+                    # Mentions are sorted by start, so nothing further on can be near enough again.
+                    if limit is not None and j > i and tail.start - head.end > limit:
+                        break
+                    if not allowed[types[i], types[j]] or (head.start, head.end) == (tail.start, tail.end):
+                        continue
+                    if limit is None or token_distance(head, tail) <= limit:
+                        yield head, tail
+
+    def _groups(self, doc: Doc) -> Iterable[list[Span]]:
+        """The mentions of each scope, in text order."""
+        spans: Iterable[Span] = doc.ents
+        if self.spans_key is not None:
+            if self.spans_key not in doc.spans:
+                return []
+            spans = doc.spans[self.spans_key]
+        mentions = sorted((s for s in spans if s.text.strip()), key=lambda s: (s.start, s.end, s.label_))
+        if self.scope != "sentence" or not self._has_sentences(doc):
+            return [mentions]
+        groups: dict[int, list[Span]] = {}
+        for mention in mentions:
+            groups.setdefault(doc[mention.start].sent.start, []).append(mention)
+        return groups.values()
+
+    def _scope_of(self, doc: Doc, first: int, last: int) -> tuple[int, int]:
+        if self.scope == "doc" or (self.scope == "sentence" and not self._has_sentences(doc)):
+            return 0, len(doc)
+        if self.scope == "window":
+            return max(0, first - self.window), min(len(doc), last + self.window)
+        # A mention may reach into the next sentence.
+        return doc[first].sent.start, doc[last - 1].sent.end
+
+    def _around(self, first: int, last: int, start: int, stop: int, window: int) -> tuple[int, int]:
+        # Rounded outwards to a grid, so that neighbouring pairs read the same text and share its computation.
+        grid = max(1, window // 2)
+        low = start + max(0, first - window - start) // grid * grid
+        high = start + -(-(last + window - start) // grid) * grid
+        return low, min(stop, high)
+
+    def _has_sentences(self, doc: Doc) -> bool:
+        if doc.has_annotation("SENT_START"):
+            return True
+        if len(doc) > 1 and "sentences" not in self._warned:
+            self._warned.add("sentences")
+            warnings.warn(
+                "A Doc has no sentence boundaries, so it is taken as one sentence. Add `sentencizer`, `senter` or a "
+                'parser before the relation extractor, or set candidates.scope to "window" or "doc". This warning is '
+                "given once.",
+                RelxWarning,
+                stacklevel=2,
+            )
+        return False
+
+
+def make_entity_pairs(
+    scope: Any = "sentence",
+    max_distance: Any = None,
+    window: Any = 128,
+    directed: Any = True,
+    max_pairs: Any = 10_000,
+    spans_key: Any = None,
+) -> EntityPairs:
+    """Create the pair enumerator `spacy-relx.EntityPairs.v1`; see `EntityPairs` for the settings.
+
+    Raises:
+        ConfigError: If a setting is not usable.
+    """
+    return EntityPairs(scope, max_distance, window, directed, max_pairs, spans_key)
+
+
+def context_text(doc: Doc, context: Context) -> str:
+    """The text of a context."""
+    return GAP.join(doc[start:stop].text for start, stop in context)
+
+
+def token_distance(head: Span, tail: Span) -> int:
+    """Tokens between two mentions; 0 where they touch or overlap."""
+    return max(0, max(head.start, tail.start) - min(head.end, tail.end))

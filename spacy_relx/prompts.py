@@ -1,0 +1,313 @@
+"""From a pair in its context to the token ids that the model reads, and from labels to the ids it may answer with.
+
+The wording (`GenTunePrompt`) is configuration and needs no model. Bound to a tokenizer and a schema it becomes a
+`PromptBuilder`, which makes the ids that the model's own chat template would give, except that text from users can
+never become one of the model's control tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spacy_relx.chat import ChatTemplate
+from spacy_relx.engine.types import LabelIds, Prompt, TokenIds
+from spacy_relx.errors import ConfigError, PromptError
+from spacy_relx.schema import Schema, check_config_strings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+#: System texts that can be named instead of written out.
+SYSTEM_PRESETS = ("generic", "schema", "training", "evaluation")
+
+#: Placeholders of a user turn.
+USER_FIELDS = ("sentence", "head", "tail", "head_type", "tail_type", "cue")
+
+_VERSION = "gentune.v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One demonstration: a sentence, its two entities, and the right answer."""
+
+    text: str
+    head: str
+    tail: str
+    label: str
+
+
+@dataclass(frozen=True)
+class GenTunePrompt:
+    """The wording of the prompts.
+
+    Attributes:
+        system: The system text, in which `{labels}` stands for the list of labels; "" for none.
+        user: One user turn; `{sentence}`, `{head}`, `{tail}`, `{head_type}`, `{tail_type}` and `{cue}` are filled in.
+        cue: The last words before the answer.
+        examples: Demonstrations, each a user turn and an assistant turn.
+        descriptions: Whether label descriptions follow the labels' names in the list.
+        template_kwargs: Further variables of the model's chat template.
+        files: Files that the wording came from, kept so that errors can name them.
+    """
+
+    system: str
+    user: str
+    cue: str = "Relation:"
+    examples: tuple[Example, ...] = ()
+    descriptions: bool = True
+    template_kwargs: Mapping[str, Any] | None = None
+    missing_file: str | None = None
+
+    def validate(self, schema: Schema, no_relation: str | None) -> None:
+        """Check the wording against the labels.
+
+        Raises:
+            PromptError: If an example is answered with a label that the schema lacks, or the labels are to be listed
+                and there are none.
+        """
+        if "{labels}" in self.system and not len(schema):
+            raise PromptError(
+                'prompt.system lists the labels, but there are none. Give labels, or set prompt.system to "generic".'
+            )
+        if not len(schema):
+            return
+        known = {label.name for label in schema} | {label.prompt for label in schema} | {no_relation}
+        for i, example in enumerate(self.examples):
+            if example.label not in known:
+                names = ", ".join(sorted(str(name) for name in known if name))
+                raise PromptError(
+                    f"prompt.examples[{i}] is answered with {example.label!r}, which is no label of the schema. "
+                    f"Expected one of: {names}."
+                )
+
+    def label_list(self, schema: Schema, no_relation: str | None) -> str:
+        """The labels as the `schema` system text lists them: sorted, joined by commas, with their descriptions."""
+        shown = {
+            label.prompt: f"{label.prompt} ({label.description})"
+            if self.descriptions and label.description
+            else label.prompt
+            for label in schema
+        }
+        if no_relation is not None:
+            shown[no_relation] = no_relation
+        return ", ".join(shown[prompt] for prompt in sorted(shown))
+
+    def system_text(self, schema: Schema, no_relation: str | None) -> str:
+        """The system text with the labels filled in."""
+        return self.system.replace("{labels}", self.label_list(schema, no_relation))
+
+    def user_text(self, sentence: str, head: str, tail: str, head_type: str = "", tail_type: str = "") -> str:
+        """One user turn. What stands in a field is never looked at for fields again."""
+        values = {
+            "sentence": clean(sentence),
+            "head": clean(head),
+            "tail": clean(tail),
+            "head_type": head_type,
+            "tail_type": tail_type,
+            "cue": self.cue,
+        }
+        return _FIELD.sub(lambda match: values[match[1]], self.user)
+
+    def messages(self, schema: Schema, no_relation: str | None) -> list[dict[str, str]]:
+        """The chat turns before the query: system text and demonstrations."""
+        turns = []
+        if self.system:
+            turns.append({"role": "system", "content": self.system_text(schema, no_relation)})
+        prompt_of = {label.name: label.prompt for label in schema}
+        for example in self.examples:
+            turns.append({"role": "user", "content": self.user_text(example.text, example.head, example.tail)})
+            turns.append({"role": "assistant", "content": prompt_of.get(example.label, example.label)})
+        return turns
+
+    def bind(self, tokenizer: PreTrainedTokenizerBase, schema: Schema, no_relation: str | None) -> PromptBuilder:
+        """Make the builder of token ids for one model and one set of labels.
+
+        Raises:
+            ConfigError: If a file of the wording is missing.
+            PromptError: If the wording does not fit the labels, or the tokenizer cannot be used safely.
+        """
+        if self.missing_file is not None:
+            raise ConfigError(_missing(self.missing_file))
+        self.validate(schema, no_relation)
+        return PromptBuilder(self, tokenizer, schema, no_relation)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values from which `from_dict` makes an equal wording, without any file."""
+        return {
+            "system": self.system,
+            "user": self.user,
+            "cue": self.cue,
+            "examples": [{"text": e.text, "head": e.head, "tail": e.tail, "label": e.label} for e in self.examples],
+            "descriptions": self.descriptions,
+            "template_kwargs": dict(self.template_kwargs or {}),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> GenTunePrompt:
+        """Make a wording from what `to_dict` returned."""
+        return cls(**{**data, "examples": tuple(Example(**example) for example in data["examples"])})
+
+
+class PromptBuilder:
+    """Makes prompts for one tokenizer and one set of labels.
+
+    Args:
+        wording: The wording.
+        tokenizer: The model's tokenizer.
+        schema: The labels.
+        no_relation: The negative label as the model sees it, or None.
+
+    Attributes:
+        chat: The model's chat template around the query.
+    """
+
+    def __init__(
+        self, wording: GenTunePrompt, tokenizer: PreTrainedTokenizerBase, schema: Schema, no_relation: str | None
+    ) -> None:
+        self.wording = wording
+        self.chat = ChatTemplate(tokenizer, wording.messages(schema, no_relation), wording.template_kwargs or {})
+
+    def prompt(self, sentence: str, head: str, tail: str, head_type: str = "", tail_type: str = "") -> Prompt:
+        """The prompt of one pair."""
+        return self.chat.prompt(self.wording.user_text(sentence, head, tail, head_type, tail_type))
+
+    def label_ids(self, labels: Sequence[str]) -> LabelIds:
+        """The ids of the labels' prompt texts, as they follow the prompt.
+
+        Raises:
+            PromptError: If a label has outer white space, has no tokens, or melts into the text before it.
+        """
+        return LabelIds(tuple(self.chat.answer_ids(label) for label in labels), self.chat.terminal)
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end an answer of free decoding."""
+        return self.chat.stop_ids
+
+    def decode(self, ids: TokenIds) -> str:
+        """The text of an answer."""
+        return self.chat.decode(ids)
+
+
+def make_gentune_prompt(
+    system: Any = "schema",
+    examples: Any = None,
+    cue: Any = "Relation:",
+    user: Any = None,
+    descriptions: Any = True,
+    template_kwargs: Any = None,
+) -> GenTunePrompt:
+    """Create the wording `spacy-relx.GenTunePrompt.v1`.
+
+    Args:
+        system: "schema" (labels are listed), "generic" (the model card's text), "training", "evaluation", a text of
+            your own in which `{labels}` stands for the label list, or the path of a `.txt` file.
+        examples: Demonstrations as a list of `{text, head, tail, label}`, or the path of a `.json` or `.jsonl` file.
+        cue: Last words of a user turn: "Relation:" as in the model card, "Answer:" as in the adapter's training.
+        user: A user turn of your own, or the path of a `.txt` file; None: the model card's.
+        descriptions: Whether label descriptions are listed with the labels.
+        template_kwargs: Further variables of the chat template, such as `date_string`.
+
+    Raises:
+        ConfigError: If a setting is not usable or would not survive spaCy's config format.
+    """
+    missing: list[str] = []
+    for name, value in (("system", system), ("cue", cue), ("user", user)):
+        if not isinstance(value, str) and not (name == "user" and value is None):
+            raise ConfigError(f"prompt.{name} is {value!r}. Expected a string.")
+        check_config_strings(value, f"prompt.{name}")
+    if not isinstance(descriptions, bool):
+        raise ConfigError(f"prompt.descriptions is {descriptions!r}. Expected true or false.")
+    if template_kwargs is not None and not isinstance(template_kwargs, Mapping):
+        raise ConfigError(f"prompt.template_kwargs is {template_kwargs!r}. Expected a mapping, or null.")
+    check_config_strings(template_kwargs, "prompt.template_kwargs")
+    system_text = _preset(f"system.{system}") if system in SYSTEM_PRESETS else _text_or_file(system, missing)
+    user_text = _preset("user") if user is None else _text_or_file(user, missing)
+    for field in re.findall(r"\{(\w+)\}", user_text):
+        if field not in USER_FIELDS:
+            raise ConfigError(
+                f"prompt.user has the field {{{field}}}. Expected only: {', '.join('{' + f + '}' for f in USER_FIELDS)}."
+            )
+    if not missing and not all(f"{{{field}}}" in user_text for field in ("sentence", "head", "tail")):
+        raise ConfigError("prompt.user lacks {sentence}, {head} or {tail}. Expected all three.")
+    return GenTunePrompt(
+        system=system_text,
+        user=user_text,
+        cue=cue,
+        examples=_read_examples(examples, missing),
+        descriptions=descriptions,
+        template_kwargs=dict(template_kwargs or {}),
+        missing_file=missing[0] if missing else None,
+    )
+
+
+def clean(text: str) -> str:
+    """Bring text from a Doc to one line of valid Unicode: a line break would read as the end of a field."""
+    return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
+
+
+_FIELD = re.compile(r"\{(" + "|".join(USER_FIELDS) + r")\}")
+
+
+@lru_cache
+def _preset(name: str) -> str:
+    return files("spacy_relx").joinpath("templates", _VERSION, f"{name}.txt").read_text(encoding="utf-8")
+
+
+def _text_or_file(value: str, missing: list[str]) -> str:
+    if not value.endswith(".txt") or "\n" in value:
+        return value
+    path = Path(value)
+    if not path.is_file():
+        missing.append(value)
+        return ""
+    return path.read_text(encoding="utf-8").strip("\n")
+
+
+def _read_examples(value: Any, missing: list[str]) -> tuple[Example, ...]:
+    if value is None:
+        return ()
+    where = "prompt.examples"
+    if isinstance(value, (str, Path)):
+        import srsly
+
+        path = Path(value)
+        if path.suffix not in (".json", ".jsonl"):
+            raise ConfigError(f"{where} is {str(value)!r}. Expected a list, or the path of a .json or .jsonl file.")
+        if not path.is_file():
+            missing.append(str(value))
+            return ()
+        try:
+            rows = list(srsly.read_jsonl(path)) if path.suffix == ".jsonl" else srsly.read_json(path)
+        except ValueError as error:
+            raise ConfigError(f"{path} cannot be read as {path.suffix[1:].upper()}: {error}") from error
+        where = str(path)
+    else:
+        check_config_strings(value, where)
+        rows = value
+    if not isinstance(rows, (list, tuple)):
+        raise ConfigError(f"{where} is {rows!r}. Expected a list of mappings with text, head, tail and label.")
+    return tuple(_example(row, f"{where}[{i}]") for i, row in enumerate(rows))
+
+
+def _example(row: Any, where: str) -> Example:
+    fields = ("text", "head", "tail", "label")
+    if not isinstance(row, Mapping) or set(row) != set(fields):
+        raise ConfigError(f"{where} is {row!r}. Expected a mapping with exactly: {', '.join(fields)}.")
+    for name in fields:
+        if not isinstance(row[name], str) or not row[name].strip():
+            raise ConfigError(f"{where}.{name} is {row[name]!r}. Expected a string that is not empty.")
+    for name in ("head", "tail"):
+        if clean(row[name]) not in clean(row["text"]):
+            raise ConfigError(f"{where}.{name} is {row[name]!r}, which does not occur in the text {row['text']!r}.")
+    return Example(**{name: row[name] for name in fields})
+
+
+def _missing(path: str) -> str:
+    return f"The file {path!r}, which the prompt block names, does not exist. Expected a readable file; check the path."
