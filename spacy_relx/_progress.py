@@ -1,0 +1,116 @@
+"""The files beside an output of `annotate`: what it belongs to and how far it is, and which documents failed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from spacy_relx.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Progress:
+    """The file beside an output that says what the output belongs to and how far it is.
+
+    Attributes:
+        state: Its content.
+        parts: The folder of the shards of a .spacy output.
+        is_complete: Whether there is nothing left to do.
+
+    Raises:
+        DataError: If there is an output that this run must not go on with.
+    """
+
+    def __init__(self, output: Path, identity: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
+        self.path = output.with_name(output.name + ".progress.json")
+        self.parts = output.with_name(output.name + ".parts")
+        self.state: dict[str, Any] = {**identity, "complete": False, "n_docs": 0, "shards": []}
+        if overwrite:
+            shutil.rmtree(self.parts, ignore_errors=True)
+            for stale in (output, self.path, error_path(output)):
+                stale.unlink(missing_ok=True)
+        elif output.exists() or self.path.exists():
+            if not resume or not self.path.exists():
+                raise DataError(
+                    f"The output {str(output)!r} exists and is not continued. Choose another, or replace it with "
+                    "--overwrite."
+                )
+            self.state = self._read(identity)
+        self.is_complete = bool(self.state["complete"]) and output.exists()
+        if self.is_complete:
+            shutil.rmtree(self.parts, ignore_errors=True)
+        elif self.state["complete"]:  # somebody took the output away
+            self.state |= {"complete": False, "n_docs": 0, "shards": []}
+        self.save()
+
+    def save(self, **changes: Any) -> None:
+        """Update the file in one step, so that it is never half written."""
+        self.state |= changes
+        replace_file(self.path, json.dumps(self.state, indent=1).encode())
+
+    def _read(self, identity: dict[str, Any]) -> dict[str, Any]:
+        try:
+            state = json.loads(self.path.read_bytes())
+        except ValueError as error:
+            raise DataError(f"{str(self.path)!r} cannot be read: {error}. Start anew with --overwrite.") from error
+        # Through JSON, so that tuples and lists are equal.
+        wanted = json.loads(json.dumps(identity))
+        changed = [
+            f"{part} {key}: was {old!r}, is {new!r}"
+            for part in wanted
+            for key in sorted({*state.get(part, {}), *wanted[part]})
+            if (old := state.get(part, {}).get(key)) != (new := wanted[part].get(key))
+        ]
+        if changed:
+            raise DataError(
+                "The output was begun with another input or other options, so it cannot be continued "
+                f"({'; '.join(changed)}). Run with what it was begun with, or start anew with --overwrite."
+            )
+        return dict(state)
+
+
+class ErrorLog:
+    """`OUTPUT.errors.jsonl`: a line {index, id, error} for each document that failed, if any did."""
+
+    def __init__(self, path: Path | None, n_done: int) -> None:
+        self.path, self.n_failed = path, 0
+        if path is None or not path.exists():
+            return
+        # The log is written before the output, so it may know more than the output does.
+        lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+        kept = [line for line in lines if json.loads(line)["index"] < n_done]
+        self.n_failed = len(kept)
+        replace_file(path, b"".join(kept))
+
+    @property
+    def listing(self) -> Path | None:
+        """The file, if it lists a failure."""
+        return self.path if self.n_failed else None
+
+    def add(self, index: int, record_id: Any, error: str) -> None:
+        """Note one failure."""
+        self.n_failed += 1
+        if self.path is not None:
+            with self.path.open("ab", buffering=0) as file:
+                file.write(encode_line({"index": index, "id": record_id, "error": error}))
+
+
+def error_path(output: Path) -> Path:
+    """Return where the failures of a run that writes `output` are listed."""
+    return output.with_name(output.name + ".errors.jsonl")
+
+
+def encode_line(row: dict[str, Any]) -> bytes:
+    """Return an object as a JSON line."""
+    # A lone surrogate, which UTF-8 cannot hold, becomes the JSON escape that it came from.
+    return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf8", "backslashreplace")
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file in one step: a reader sees the old content or the new, never a part."""
+    scratch = path.with_name(path.name + ".tmp")
+    scratch.write_bytes(data)
+    scratch.replace(path)
