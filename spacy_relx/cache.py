@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ CACHE_VARIABLE = "SPACY_RELX_CACHE"
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
 _CHUNK = 1 << 20  # bytes read at a time
+_LEFTOVER_AGE = 24 * 3600  # seconds after which a temporary folder cannot be in use
 
 
 def cache_dir() -> Path:
@@ -139,11 +141,19 @@ def scratch_folder(root: Path) -> Iterator[Path]:
     """Yield a temporary folder on the cache's own disk; it is gone afterwards."""
     with writable(root):
         root.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(root)
         folder = Path(tempfile.mkdtemp(prefix="tmp-", dir=root))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_leftovers(root: Path) -> None:
+    """Remove temporary folders that a process which was killed left behind."""
+    for folder in root.glob("tmp-*"):
+        if time.time() - folder.stat().st_mtime > _LEFTOVER_AGE:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def publish_folder(source: Path, target: Path, facts: dict[str, Any]) -> None:
@@ -181,5 +191,5 @@ def publish_file(source: Path, target: Path) -> None:
 
 def flush_to_disk(path: Path) -> None:
     """Make the operating system write a file's contents out before anything refers to it."""
-    with path.open("rb") as file:
+    with path.open("r+b") as file:
         os.fsync(file.fileno())

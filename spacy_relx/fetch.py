@@ -105,11 +105,11 @@ def convert_gguf(gguf: Path, progress: Progress | None = None, *, verify: bool =
         ModelNotFoundError: If there is no such file.
         ModelError: If it is not a readable GGUF file, or the cache cannot be written.
     """
-    from spacy_relx.engine.gguf import check_gguf
+    from spacy_relx.engine.gguf import check_magic
 
     if not gguf.is_file():
         raise ModelNotFoundError(f"There is no file {gguf}. Expected the path of a GGUF file.")
-    check_gguf(gguf)
+    check_magic(gguf)
     digest = sha256_of(gguf)
     root = cache_dir()
     target = _entry(root, digest, EMBEDDED_BASE if digest == GGUF_SHA256 else gguf.stem)

@@ -30,11 +30,11 @@ _LLAMA3_SPLIT = (
 )
 
 
-def check_gguf(path: Path) -> None:
-    """Check that a file begins as a GGUF file does and holds all the tensors it announces.
+def check_magic(path: Path) -> None:
+    """Check that a file begins as a GGUF file does.
 
     Raises:
-        ModelError: If it is not a GGUF file, has a version this package cannot read, or is truncated.
+        ModelError: If it is not a GGUF file, or has a version this package cannot read.
     """
     with path.open("rb") as file:
         head = file.read(8)
@@ -49,6 +49,15 @@ def check_gguf(path: Path) -> None:
             f"{path} is a GGUF file of version {version}. Expected a little-endian file of version 2 or 3; convert "
             "the model again with a current llama.cpp."
         )
+
+
+def check_gguf(path: Path) -> None:
+    """Check that a GGUF file holds all the tensors it announces.
+
+    Raises:
+        ModelError: If it is not a GGUF file, has a version this package cannot read, or is truncated.
+    """
+    check_magic(path)
     try:
         tensors = _open_reader(path).tensors
         end = max((int(tensor.data_offset) + int(tensor.n_bytes) for tensor in tensors), default=0)

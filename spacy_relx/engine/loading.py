@@ -9,37 +9,37 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from spacy_relx.engine.adapter import (
     Adapter,
-    Layers,
     full_tensors,
     lora_tensors,
     read_adapter,
     verify_adapter,
 )
 from spacy_relx.engine.checkpoint import base_fingerprint, check_base_folder
+from spacy_relx.engine.device import choose_device, choose_dtype
 from spacy_relx.engine.quiet import quiet_transformers
-from spacy_relx.engine.spec import EMBEDDED_BASE
-from spacy_relx.errors import AdapterMismatchError, ModelError, ModelNotFoundError, UnsafeCheckpointError
+from spacy_relx.engine.resolve import resolve_adapter, resolve_base, tokenizer_from
+from spacy_relx.engine.skeleton import build_skeleton, layers_of, load_config
+from spacy_relx.errors import AdapterMismatchError, ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from pathlib import Path
 
     from transformers import PreTrainedTokenizerBase
 
     from spacy_relx.cache import Progress
     from spacy_relx.engine.spec import ModelSpec
-    from spacy_relx.hub import Kind
 
 _ADAPTER_NAME = "default"
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def load_model(spec: ModelSpec, progress: Progress | None = None) -> LoadedModel
     model.eval()
     return LoadedModel(
         model=model,
-        tokenizer=_load_tokenizer(base, None if adapter is None else adapter.folder),
+        tokenizer=tokenizer_from(base, None if adapter is None else adapter.folder),
         spec=spec,
         device=device,
         dtype=dtype,
@@ -129,85 +129,7 @@ def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
         ModelNotFoundError: If it is not here and cannot be fetched.
     """
     adapter = None if spec.adapter is None else resolve_adapter(spec, weights=False)
-    return _load_tokenizer(resolve_base(spec, weights=False), adapter)
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of a name; "auto" is CUDA, else MPS, else the CPU.
-
-    Raises:
-        ModelError: If the name is no device, or this machine does not have it.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ModelError(f"model.device is {name!r}. Expected auto, cpu, cuda, cuda:N or mps.") from error
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise ModelError(f"model.device is {name!r}, but torch sees {count} CUDA devices. Use auto or cpu.")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ModelError(f"model.device is {name!r}, but torch sees no MPS device here. Use auto or cpu.")
-    return device
-
-
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Return the number format of a name.
-
-    "auto" is bfloat16 on CUDA; on MPS where a bfloat16 product works; on a CPU with bfloat16 instructions
-    (AVX512-BF16 or AMX-BF16), for without them bfloat16 is slower than float32; else float32.
-    """
-    if name != "auto":
-        return _DTYPES[name]
-    if device.type == "cuda":
-        return torch.bfloat16
-    if device.type == "cpu":
-        return torch.bfloat16 if _cpu_has_bfloat16() else torch.float32
-    try:
-        one = torch.ones(1, 1, dtype=torch.bfloat16, device=device)
-        works = float(one @ one) == 1.0
-    except (RuntimeError, TypeError):
-        works = False
-    return torch.bfloat16 if works else torch.float32
-
-
-def resolve_base(spec: ModelSpec, progress: Progress | None = None, *, weights: bool = True) -> Path:
-    """Return the local folder of a spec's base model, fetching or converting it where needed.
-
-    Args:
-        spec: What to load.
-        progress: Told about a fetch or a conversion.
-        weights: Whether the weights are wanted, or the tokenizer alone.
-    """
-    from spacy_relx.fetch import convert_gguf, fetch_embedded_base
-
-    if spec.base == EMBEDDED_BASE:
-        return fetch_embedded_base(spec.local_files_only, progress)
-    path = Path(spec.base).expanduser()
-    if path.suffix.lower() == ".gguf" or path.is_file():
-        return convert_gguf(path, progress)
-    return _local_or_hub(spec.base, spec.revision, spec.local_files_only, "base model" if weights else "tokenizer")
-
-
-def resolve_adapter(spec: ModelSpec, *, weights: bool = True) -> Path:
-    """Return the local folder of a spec's adapter, fetching it where needed."""
-    assert spec.adapter is not None
-    kind: Kind = "adapter" if weights else "tokenizer"
-    return _local_or_hub(spec.adapter, spec.adapter_revision, spec.local_files_only, kind)
-
-
-def _local_or_hub(name: str, revision: str | None, local_files_only: bool, kind: Kind) -> Path:
-    from spacy_relx.fetch import fetch_hub
-
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise ModelNotFoundError(f"There is no folder {name} ({kind}). Expected an existing folder or a Hub name.")
-    return fetch_hub(name, revision, local_files_only, kind)
+    return tokenizer_from(resolve_base(spec, weights=False), adapter)
 
 
 def _compute_dtype(spec: ModelSpec, device: torch.device) -> torch.dtype:
@@ -216,16 +138,18 @@ def _compute_dtype(spec: ModelSpec, device: torch.device) -> torch.dtype:
     return choose_dtype(spec.dtype, device)
 
 
-def _cpu_has_bfloat16() -> bool:
-    capabilities: Callable[[], Any] | None = getattr(torch.cpu, "get_capabilities", None)
-    if capabilities is not None:
-        known = capabilities()
-        return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
-    probe: Callable[[], bool] | None = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(probe()) if probe is not None else False
-
-
 def _require_bitsandbytes(quantization: str) -> None:
+    """Import bitsandbytes in a way that leaves it to its own compiled code.
+
+    On import it fetches and runs a compiled kernel from the Hub if the package `kernels` is there, and prints advice
+    to install it if not. Neither is wanted: nothing runs here that was not installed.
+    """
+    log = logging.getLogger("bitsandbytes")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    hidden = "kernels" not in sys.modules
+    if hidden:
+        sys.modules["kernels"] = None  # type: ignore[assignment]  # makes its import fail
     try:
         import bitsandbytes  # noqa: F401
     except ImportError as error:
@@ -233,6 +157,17 @@ def _require_bitsandbytes(quantization: str) -> None:
             f"model.quantization is {quantization!r}, which needs bitsandbytes. Run `pip install 'spacy-relx[gpu]'`, "
             "or set it to 'none'."
         ) from error
+    finally:
+        log.setLevel(level)
+        if hidden:
+            del sys.modules["kernels"]
+    if quantization == "int8":
+        # It says in every layer of every forward pass that its 8-bit product takes float16 inputs.
+        logging.getLogger("bitsandbytes.autograd._functions").addFilter(_drop_cast_notice)
+
+
+def _drop_cast_notice(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("MatMul8bitLt: inputs will be cast")
 
 
 def _stored_quantization(base: Path, config: dict[str, Any]) -> str | None:
@@ -265,52 +200,12 @@ def _quantization_argument(spec: ModelSpec, dtype: torch.dtype) -> dict[str, Any
     }
 
 
-def _load_config(base: Path) -> Any:
-    """Read a model's configuration with the classes of transformers only, never the repository's."""
-    from transformers import CONFIG_MAPPING, AutoConfig
-
-    written = check_base_folder(base)
-    kind = written.get("model_type")
-    if kind not in CONFIG_MAPPING:
-        if written.get("auto_map"):
-            raise UnsafeCheckpointError(
-                f"{base} is of the type {kind!r} and brings program code of its own, which is not run. Expected an "
-                "architecture that transformers knows."
-            )
-        raise ModelError(f"{base} is of the type {kind!r}, which this transformers does not know; update it.")
-    return AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=True)
-
-
-def _skeleton(base: Path) -> Any:
-    """Build the model without weights (on the meta device), to learn its layers' names and shapes."""
-    from transformers import AutoModelForCausalLM
-
-    with quiet_transformers(), torch.device("meta"):
-        return AutoModelForCausalLM.from_config(_load_config(base), trust_remote_code=False)
-
-
-def layers_of(model: Any) -> Layers:
-    """List the layers of an unquantised model, for `verify_adapter`."""
-    names = {module: name for name, module in model.named_modules()}
-    return Layers(
-        linear={
-            name: (module.out_features, module.in_features)
-            for name, module in model.named_modules()
-            if isinstance(module, torch.nn.Linear)
-        },
-        parameters={name: tuple(p.shape) for name, p in model.named_parameters()},
-        tied=bool(getattr(model.config, "tie_word_embeddings", False)),
-        output=names.get(model.get_output_embeddings(), "lm_head"),
-        embedding=names.get(model.get_input_embeddings(), "model.embed_tokens"),
-    )
-
-
 def _verified_config(adapter: Adapter, base: Path, base_name: str, identity: str) -> Any:
     """Check an adapter against a base, without weights, and return PEFT's settings for it."""
     from peft import LoraConfig
     from peft.tuners.tuners_utils import check_target_module_exists
 
-    layers = layers_of(_skeleton(base))
+    layers = layers_of(build_skeleton(base))
     try:
         config = LoraConfig.from_pretrained(str(adapter.folder))
     except (TypeError, ValueError) as error:
@@ -318,6 +213,8 @@ def _verified_config(adapter: Adapter, base: Path, base_name: str, identity: str
     config.modules_to_save = None  # whole tensors are put in place by `_attach`
     config.init_lora_weights = False
     config.inference_mode = True
+    if config.target_modules is None:  # PEFT would guess from the architecture; the file knows
+        config.target_modules = {module for module, _ in lora_tensors(adapter).values()}
     everything = config.target_modules == "all-linear"
 
     def targets(name: str) -> bool:
@@ -340,7 +237,7 @@ def _load_weights(
         with quiet_transformers():
             return AutoModelForCausalLM.from_pretrained(
                 base,
-                config=_load_config(base),
+                config=load_config(base),
                 trust_remote_code=False,
                 use_safetensors=True,
                 local_files_only=True,
@@ -402,30 +299,6 @@ def _lora_layers(model: Any) -> Iterator[tuple[str, Any]]:
     from peft.tuners.lora import LoraLayer
 
     return ((name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer))
-
-
-def _load_tokenizer(base: Path, adapter: Path | None) -> PreTrainedTokenizerBase:
-    """Load the adapter's tokenizer if it brings one, else the base's; the chat template likewise."""
-    from transformers import AutoTokenizer
-
-    own = adapter is not None and any((adapter / name).is_file() for name in _TOKENIZER_FILES)
-    folders = [adapter, base] if own else [base]
-    loaded: list[Any] = []
-    for folder in folders:
-        try:
-            with quiet_transformers():
-                loaded.append(AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True))
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            if loaded:
-                break  # the base's tokenizer is only wanted for its template
-            raise ModelError(f"The tokenizer in {folder} could not be loaded: {error}") from error
-        if loaded[0].chat_template:
-            break
-    tokenizer = loaded[0]
-    if not tokenizer.chat_template and len(loaded) > 1:
-        tokenizer.chat_template = loaded[1].chat_template
-    result: PreTrainedTokenizerBase = tokenizer
-    return result
 
 
 def _fingerprint(identity: str, adapter: Adapter | None, spec: ModelSpec, dtype: torch.dtype, merged: bool) -> str:
