@@ -17,6 +17,7 @@ from spacy_relx.errors import (
     PackBudgetError,
     PromptError,
     RelxError,
+    RelxWarning,
     SchemaError,
     UnsafeCheckpointError,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "PackBudgetError",
     "PromptError",
     "RelxError",
+    "RelxWarning",
     "SchemaError",
     "UnsafeCheckpointError",
     "__version__",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from spacy_relx.errors import ConfigError
+from spacy_relx.errors import ConfigError, RelxWarning
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc, Span
@@ -19,10 +19,6 @@ Allows: TypeAlias = Callable[[str, str], object]
 
 #: What stands in a prompt for the text between two ranges of a context.
 GAP = " … "
-
-
-class RelxWarning(UserWarning):
-    """Something is not as the user may expect, and the work goes on."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,9 @@ class EntityPairs:
         if not isinstance(self.directed, bool):
             raise ConfigError(f"candidates.directed is {self.directed!r}. Expected true or false.")
         if self.spans_key is not None and (not isinstance(self.spans_key, str) or not self.spans_key):
-            raise ConfigError(f"candidates.spans_key is {self.spans_key!r}. Expected the name of a span group, or null.")
+            raise ConfigError(
+                f"candidates.spans_key is {self.spans_key!r}. Expected the name of a span group, or null."
+            )
 
     def __call__(self, doc: Doc, allows: Allows | None = None) -> list[tuple[Span, Span]]:
         """List the pairs of a Doc.

@@ -8,11 +8,13 @@ tokens and never the end of a turn.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spacy_relx.engine.types import Prompt, TokenIds
 from spacy_relx.errors import PromptError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 #: Given to every template unless told otherwise: Llama 3.2's prints today's date, and answers would change overnight.
 #: The value is the one that template itself falls back to.

@@ -51,3 +51,7 @@ class AdapterMismatchError(ModelError):
 
 class PackBudgetError(RelxError, ValueError):
     """A single prompt has more tokens than a pack may hold."""
+
+
+class RelxWarning(UserWarning):
+    """Something is not as the user may expect, and the work goes on."""

@@ -53,7 +53,7 @@ class GenTunePrompt:
         examples: Demonstrations, each a user turn and an assistant turn.
         descriptions: Whether label descriptions follow the labels' names in the list.
         template_kwargs: Further variables of the model's chat template.
-        files: Files that the wording came from, kept so that errors can name them.
+        missing_file: A file that the wording should have come from and that does not exist, or None.
     """
 
     system: str
@@ -63,6 +63,18 @@ class GenTunePrompt:
     descriptions: bool = True
     template_kwargs: Mapping[str, Any] | None = None
     missing_file: str | None = None
+
+    def fail(self) -> None:
+        """Raise the error that a file of the wording does not exist, if that is so.
+
+        Raises:
+            ConfigError: Naming the file.
+        """
+        if self.missing_file is not None:
+            raise ConfigError(
+                f"The file {self.missing_file!r}, which the prompt block names, does not exist. Expected a readable "
+                "file; check the path."
+            )
 
     def validate(self, schema: Schema, no_relation: str | None) -> None:
         """Check the wording against the labels.
@@ -132,8 +144,7 @@ class GenTunePrompt:
             ConfigError: If a file of the wording is missing.
             PromptError: If the wording does not fit the labels, or the tokenizer cannot be used safely.
         """
-        if self.missing_file is not None:
-            raise ConfigError(_missing(self.missing_file))
+        self.fail()
         self.validate(schema, no_relation)
         return PromptBuilder(self, tokenizer, schema, no_relation)
 
@@ -307,7 +318,3 @@ def _example(row: Any, where: str) -> Example:
         if clean(row[name]) not in clean(row["text"]):
             raise ConfigError(f"{where}.{name} is {row[name]!r}, which does not occur in the text {row['text']!r}.")
     return Example(**{name: row[name] for name in fields})
-
-
-def _missing(path: str) -> str:
-    return f"The file {path!r}, which the prompt block names, does not exist. Expected a readable file; check the path."

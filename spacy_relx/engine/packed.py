@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from spacy_relx.engine import label_trie, packing, prefix_tree, search
 from spacy_relx.engine.attention import KeyValueStore, PackAttention, install
 from spacy_relx.engine.output import OutputHead
 from spacy_relx.engine.types import FreeAnswer, LabelIds, Prompt, Question, Ranking, Scoring, TokenIds, Work
-from spacy_relx.errors import ModelError
+from spacy_relx.engine.workers import prepare_worker
+from spacy_relx.errors import ModelError, PackBudgetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -113,15 +113,25 @@ class PackedEngine:
         if not items:
             return []
         prompts = [prompt_of(item) for item in items]
+        self._check_lengths(prompts)
         ranges = list(packing.split_by_budget(prompts, self.max_pack_tokens))
         results: list[Any] = []
         with self._lock, torch.inference_mode():
-            _one_thread_in_workers()
+            prepare_worker(self.device.type)
             for part in ranges:
                 results.extend(self._halving([items[i] for i in part], answer))
             self.work.n_prompts += len(prompts)
             self.work.n_prompt_tokens += sum(len(prompt.ids) for prompt in prompts)
         return results
+
+    def _check_lengths(self, prompts: Sequence[Prompt]) -> None:
+        limit = getattr(self.loaded.model.config, "max_position_embeddings", None)
+        longest = max(len(prompt.ids) for prompt in prompts)
+        if limit is not None and longest >= limit:
+            raise PackBudgetError(
+                f"A prompt has {longest} tokens, but the model was made for {limit}. Shorten its text (the `window` of "
+                "the candidates), the label list or the examples."
+            )
 
     def _halving(self, items: Sequence[_T], answer: Callable[[Sequence[_T]], list[Any]]) -> list[Any]:
         try:
@@ -299,14 +309,3 @@ def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-
-
-_main_pid = os.getpid()
-
-
-def _one_thread_in_workers() -> None:
-    """Keep torch to one thread in a forked child: its thread pool does not survive the fork and would be waited for."""
-    global _main_pid
-    if os.getpid() != _main_pid:
-        torch.set_num_threads(1)
-        _main_pid = os.getpid()

@@ -1,0 +1,126 @@
+"""What an answer of the engine means for a Doc: thresholds, negatives, symmetric and inverse labels, free text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from spacy_relx.engine.types import FreeAnswer, Ranking
+from spacy_relx.relation import Relation, RelationAnswer
+from spacy_relx.scorer import NEGATIVE_LABELS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from spacy.tokens import Span
+
+    from spacy_relx.candidates import Context
+    from spacy_relx.schema import Schema
+    from spacy_relx.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A candidate pair with the text it is read in and the positions of the labels that may answer it."""
+
+    head: Span
+    tail: Span
+    context: Context
+    allowed: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The engine's answers about one Doc, one a pair; `texts` holds the decoded answers of free decoding."""
+
+    pairs: Sequence[Pair]
+    results: Sequence[Ranking | FreeAnswer]
+    texts: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRules:
+    """How answers become relations.
+
+    Attributes:
+        schema: The labels.
+        settings: The component's settings.
+        threshold: Threshold of labels that set none.
+    """
+
+    schema: Schema
+    settings: Settings
+    threshold: float
+
+    def apply(self, answered: Answered) -> tuple[list[Relation], list[RelationAnswer]]:
+        """The relations of one Doc, in the order of its pairs, and the free answers that are no label of the schema."""
+        outside: list[RelationAnswer] = []
+        best: dict[tuple[object, ...], Relation] = {}
+        for i, pair in enumerate(answered.pairs):
+            result = answered.results[i]
+            if isinstance(result, Ranking):
+                answers = self._ranked(result)
+            else:
+                answers = iter(self._free(pair, result, answered.texts[i], outside))
+            for name, score in answers:
+                if score < self._threshold_of(name):
+                    continue
+                relation, key = self._stored(pair, name, score)
+                # Either order of a pair may have given the relation: the higher score stays, the first on a tie.
+                if key not in best or score > best[key].score:
+                    best[key] = relation
+        return list(best.values()), outside
+
+    def _ranked(self, ranking: Ranking) -> Iterator[tuple[str, float]]:
+        for score in ranking.scores:
+            if score.label < len(self.schema):
+                yield self.schema.names[score.label], score.prob
+            elif self.settings.keep_no_relation and self.settings.no_relation is not None:
+                yield self.settings.no_relation, score.prob
+
+    def _free(
+        self, pair: Pair, answer: FreeAnswer, text: str, outside: list[RelationAnswer]
+    ) -> list[tuple[str, float]]:
+        said = normalise_answer(text)
+        negative = self.settings.negative_prompt
+        if negative is not None and said == normalise_answer(negative):
+            return [(self.settings.no_relation or negative, answer.prob)] if self.settings.keep_no_relation else []
+        if not len(self.schema):
+            # Without labels every answer counts, as in the model card; the published negatives still mean nothing.
+            return (
+                [] if said in NEGATIVE_LABELS and not self.settings.keep_no_relation else [(_line(text), answer.prob)]
+            )
+        for position, label in enumerate(self.schema):
+            if said == normalise_answer(label.prompt) and position in pair.allowed:
+                return [(label.name, answer.prob)]
+        outside.append(RelationAnswer(pair.head, pair.tail, text, answer.prob))
+        return []
+
+    def _threshold_of(self, name: str) -> float:
+        own = self.schema[name].threshold if name in self.schema else None
+        return self.threshold if own is None else own
+
+    def _stored(self, pair: Pair, name: str, score: float) -> tuple[Relation, tuple[object, ...]]:
+        name, head, tail = self.schema.canonical(name, pair.head, pair.tail)
+        label = self.schema.get(name, None)
+        relation = Relation(head, tail, name, score, label.inverse if label else None)
+        places = ((head.start, head.end), (tail.start, tail.end))
+        if label is not None and label.symmetric:
+            first, second = sorted(places)
+            return relation, (name, first, second)
+        return relation, (name, *places)
+
+
+def normalise_answer(text: str) -> str:
+    """Bring a free answer to the form in which the published evaluation compares answers.
+
+    Source: protocol of arXiv:2606.22606: first line, lower case, single spaces, no quotes, no leading "Answer:".
+    """
+    line = _line(text).lower()
+    line = line.removeprefix("answer:").strip()
+    return " ".join(line.strip("\"'`").split()) or "none"
+
+
+def _line(text: str) -> str:
+    stripped = text.strip()
+    return stripped.splitlines()[0].strip() if stripped else ""

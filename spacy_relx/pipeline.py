@@ -1,0 +1,372 @@
+"""The pipeline component: pairs to prompts, prompts to the engine, answers to `Doc._.relations`.
+
+`predict` reads a Doc and asks the engine; `set_annotations` writes. What the answers mean is in `answers`, the settings
+are checked in `settings`, and how relations lie on a Doc is in `relation`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import srsly
+from spacy.language import Language
+from spacy.pipeline import Pipe
+
+from spacy_relx import relation as relations
+from spacy_relx.answers import Answered, AnswerRules, Pair
+from spacy_relx.candidates import EntityPairs, context_text
+from spacy_relx.engine.types import FreeAnswer, Question, Ranking
+from spacy_relx.errors import ConfigError, RelxWarning
+from spacy_relx.models import EngineShim, engine_shim
+from spacy_relx.prompts import GenTunePrompt, PromptBuilder
+from spacy_relx.schema import MissingSchema, Schema
+from spacy_relx.settings import DEFAULT_CONFIG, Settings, check_entity_types, read_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from spacy.tokens import Doc, Span
+    from thinc.api import Model
+
+    from spacy_relx.engine.types import LabelIds
+
+#: Used where neither the component, nor a label, nor the adapter says otherwise.
+FALLBACK_THRESHOLD = 0.5
+
+
+@Language.factory(
+    "llama_relation_extractor",
+    assigns=["doc._.relations"],
+    requires=["doc.ents"],
+    default_config=DEFAULT_CONFIG,
+    default_score_weights={
+        "rel_micro_f": 1.0,
+        "rel_micro_p": None,
+        "rel_micro_r": None,
+        "rel_macro_f": None,
+        "rel_per_type": None,
+    },
+)
+def make_relation_extractor(
+    nlp: Language,
+    name: str,
+    model: Any,
+    labels: Any,
+    candidates: Any,
+    prompt: Any,
+    decoding: Any,
+    scoring: Any,
+    threshold: Any,
+    top_k: Any,
+    no_relation: Any,
+    keep_no_relation: Any,
+    attr: Any,
+    scorer: Any,
+) -> RelationExtractor:
+    """Create a relation extractor; no weights are loaded here.
+
+    Raises:
+        ConfigError: If a setting cannot be used.
+        ExtensionError: If another package owns the extension attribute `attr`.
+    """
+    # A pipeline that is being loaded carries copies of its files, which replace the ones that the config names.
+    loading = name in nlp._meta.get("components", ())
+    settings = read_settings(
+        labels=labels,
+        prompt=prompt,
+        decoding=decoding,
+        scoring=scoring,
+        threshold=threshold,
+        top_k=top_k,
+        no_relation=no_relation,
+        keep_no_relation=keep_no_relation,
+        attr=attr,
+        files_may_be_missing=loading,
+    )
+    if not callable(candidates):
+        raise ConfigError(f"candidates is {candidates!r}. Expected a block such as spacy-relx.EntityPairs.v1.")
+    if not loading and isinstance(labels, (list, dict)):
+        spans_key = getattr(candidates, "spans_key", None)
+        check_entity_types(settings.schema, nlp, spans_key)
+    engine_shim(model)
+    relations.register(settings.attr)
+    return RelationExtractor(nlp.vocab, model, name, settings=settings, candidates=candidates, scorer=scorer)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """One Doc's questions."""
+
+    pairs: list[Pair]
+    questions: list[Question]
+
+
+class RelationExtractor(Pipe):  # type: ignore[misc]
+    """Finds typed, scored relations between the mentions of a Doc.
+
+    Args:
+        vocab: The pipeline's vocabulary.
+        model: A thinc model made by one of the registered architectures.
+        name: Name of the component in the pipeline.
+        settings: Labels, wording and rules.
+        candidates: Doc -> ordered (head, tail) pairs.
+        scorer: Examples -> scores.
+    """
+
+    def __init__(
+        self,
+        vocab: Any,
+        model: Model,
+        name: str = "llama_relation_extractor",
+        *,
+        settings: Settings,
+        candidates: Callable[..., Iterable[tuple[Span, Span]]],
+        scorer: Callable[..., dict[str, Any]] | None = None,
+    ) -> None:
+        self.vocab = vocab
+        self.model = model
+        self.name = name
+        self.settings = settings
+        self.candidates = candidates
+        self.scorer = scorer
+        self._builder: tuple[PromptBuilder, LabelIds | None] | None = None
+
+    @property
+    def schema(self) -> Schema:
+        """The labels.
+
+        Raises:
+            SchemaError: If they are in a file that does not exist.
+        """
+        if isinstance(self.settings.schema, MissingSchema):
+            self.settings.schema.fail()
+        return self.settings.schema
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the positive labels."""
+        return () if isinstance(self.settings.schema, MissingSchema) else self.settings.schema.names
+
+    @property
+    def label_data(self) -> dict[str, Any]:
+        """The schema as plain data."""
+        return self.schema.to_dict()
+
+    def __call__(self, doc: Doc) -> Doc:
+        """Add relations to one Doc."""
+        for _ in self._process([doc]):
+            pass
+        return doc
+
+    def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128) -> Iterator[Doc]:
+        """Add relations to a stream of Docs; each is yielded, in order, as soon as it is answered.
+
+        A Doc that fails goes to the error handler and, as everywhere in spaCy, is not yielded.
+
+        Args:
+            stream: The Docs.
+            batch_size: Most Docs that are answered together where documents share packs (on a GPU).
+        """
+        pool: list[Doc] = []
+        for doc in stream:
+            pool.append(doc)
+            if len(pool) >= (batch_size if self._pools() else 1):
+                yield from self._process(pool)
+                pool = []
+        if pool:
+            yield from self._process(pool)
+
+    def predict(self, docs: Iterable[Doc]) -> list[Answered]:
+        """Ask about the pairs of some Docs; nothing is written.
+
+        Raises:
+            RelxError: If a Doc cannot be answered; the message says why.
+        """
+        return self._answer([self._prepare(doc) for doc in docs])
+
+    def set_annotations(self, docs: Iterable[Doc], answered: Sequence[Answered]) -> None:
+        """Write what `predict` found, after thresholds and the rules for symmetric and inverse labels."""
+        rules = self.rules
+        for doc, answers in zip(docs, answered):
+            found, outside = rules.apply(answers)
+            setattr(doc._, self.settings.attr, found)
+            if self.settings.decoding == "free":
+                setattr(doc._, relations.answers_attr(self.settings.attr), outside)
+
+    @property
+    def rules(self) -> AnswerRules:
+        """The rules by which answers become relations."""
+        return AnswerRules(self.schema, self.settings, self.default_threshold)
+
+    @property
+    def default_threshold(self) -> float:
+        """The threshold of labels that set none: the component's, else the adapter's calibrated one, else 0.5."""
+        if self.settings.threshold is not None:
+            return self.settings.threshold
+        if self._shim.is_loaded:
+            metadata = self._shim.engine.loaded.adapter_info.get("metadata") or {}
+            if isinstance(metadata.get("threshold"), (int, float)):
+                return float(metadata["threshold"])
+        return FALLBACK_THRESHOLD
+
+    # Saving and loading
+
+    def to_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> None:
+        """Save labels, wording and a local adapter, so that the pipeline works on another machine."""
+        path = Path(path)
+        files = self._shim.adapter_files()  # read first: `path` may be the folder they were loaded from
+        path.mkdir(parents=True, exist_ok=True)
+        srsly.write_json(path / "settings.json", self._saved())
+        if files:
+            (path / "adapter").mkdir(exist_ok=True)
+            for name, content in files.items():
+                (path / "adapter" / name).write_bytes(content)
+
+    def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> RelationExtractor:
+        """Load what `to_disk` saved; it wins over files that the config names."""
+        path = Path(path)
+        self._take_saved(srsly.read_json(path / "settings.json"))
+        if (path / "adapter").is_dir():
+            self._shim.use_adapter((path / "adapter").resolve())
+        return self
+
+    def to_bytes(self, *, exclude: Iterable[str] = ()) -> bytes:
+        """Save as `to_disk` does, to bytes."""
+        data: bytes = srsly.msgpack_dumps({"settings": self._saved(), "model": self._shim.to_bytes()})
+        return data
+
+    def from_bytes(self, data: bytes, *, exclude: Iterable[str] = ()) -> RelationExtractor:
+        """Load what `to_bytes` saved."""
+        message = srsly.msgpack_loads(data)
+        self._take_saved(message["settings"])
+        self._shim.from_bytes(message["model"])
+        return self
+
+    def _saved(self) -> dict[str, Any]:
+        return {"schema": self.schema.to_dict(), "prompt": self.settings.prompt.to_dict()}
+
+    def _take_saved(self, saved: dict[str, Any]) -> None:
+        schema, prompt = Schema.from_dict(saved["schema"]), GenTunePrompt.from_dict(saved["prompt"])
+        self.settings = replace(self.settings, schema=schema, prompt=prompt)
+        self._builder = None
+
+    # From Docs to answers
+
+    @property
+    def _shim(self) -> EngineShim:
+        return engine_shim(self.model)
+
+    def _pools(self) -> bool:
+        """Whether documents share packs. On a processor they never do: a document's scores are then always the same."""
+        shim = self._shim
+        return shim.is_loaded and shim.engine.device.type != "cpu" and not shim.deterministic
+
+    def _process(self, docs: list[Doc]) -> Iterator[Doc]:
+        """Annotate Docs together; the ones that fail go to the error handler one by one."""
+        handle_error = self.get_error_handler()
+        good: list[tuple[Doc, _Prepared]] = []
+        failed: dict[int, Exception] = {}
+        for i, doc in enumerate(docs):
+            try:
+                good.append((doc, self._prepare(doc)))
+            except Exception as error:
+                failed[i] = error
+        answered: Iterator[Any]
+        try:
+            answered = iter(self._answer([prepared for _, prepared in good]))
+        except Exception as error:
+            # Which Doc is to blame is found by asking about each alone.
+            answered = iter([error] if len(good) == 1 else [self._answer_or_error(prepared) for _, prepared in good])
+        for i, doc in enumerate(docs):
+            outcome = failed.get(i) or next(answered)
+            if not isinstance(outcome, Exception):
+                try:
+                    self.set_annotations([doc], [outcome])
+                    yield doc
+                    continue
+                except GeneratorExit:
+                    raise
+                except Exception as error:
+                    outcome = error
+            handle_error(self.name, self, [doc], outcome)
+
+    def _answer_or_error(self, prepared: _Prepared) -> Answered | Exception:
+        try:
+            return self._answer([prepared])[0]
+        except Exception as error:
+            return error
+
+    def _prepare(self, doc: Doc) -> _Prepared:
+        pairs = self._pairs(doc)
+        if not pairs:
+            return _Prepared([], [])
+        builder, _ = self._bound()
+        texts: dict[Any, str] = {}
+        questions = []
+        for pair in pairs:
+            if pair.context not in texts:
+                texts[pair.context] = context_text(doc, pair.context)
+            prompt = builder.prompt(
+                texts[pair.context], pair.head.text, pair.tail.text, pair.head.label_, pair.tail.label_
+            )
+            questions.append(Question(prompt, pair.allowed))
+        return _Prepared(pairs, questions)
+
+    def _pairs(self, doc: Doc) -> list[Pair]:
+        schema, negative = self.schema, self.settings.no_relation is not None
+        typed = len(schema) > 0
+        if isinstance(self.candidates, EntityPairs):
+            spans = self.candidates(doc, schema.allowed if typed else None)
+        else:
+            spans = list(self.candidates(doc))
+        context_of = getattr(self.candidates, "context", None) or EntityPairs().context
+        pairs = []
+        for head, tail in spans:
+            allowed = schema.allowed(head.label_, tail.label_) if typed else ()
+            if (typed and not allowed) or (head.start, head.end) == (tail.start, tail.end):
+                continue
+            # The negative is the last label of the engine's set, and may answer any pair.
+            pairs.append(
+                Pair(head, tail, context_of(doc, head, tail), (*allowed, len(schema)) if negative else allowed)
+            )
+        return pairs
+
+    def _answer(self, prepared: list[_Prepared]) -> list[Answered]:
+        questions = [question for item in prepared for question in item.questions]
+        results: list[Ranking] | list[FreeAnswer] = []
+        texts: list[str] = []
+        if questions:
+            builder, labels = self._bound()
+            engine = self._shim.engine
+            if self.settings.decoding == "free" or labels is None:
+                results = engine.decode([question.prompt for question in questions], stop_ids=builder.stop_ids)
+                texts = [builder.decode(result.ids) for result in results]
+            else:
+                results = engine.rank(questions, labels, top_k=self.settings.top_k, scoring=self.settings.scoring)
+        answered, start = [], 0
+        for item in prepared:
+            stop = start + len(item.pairs)
+            answered.append(Answered(item.pairs, results[start:stop], texts[start:stop]))
+            start = stop
+        return answered
+
+    def _bound(self) -> tuple[PromptBuilder, LabelIds | None]:
+        """The prompt builder and the labels' ids for the model's tokenizer; the first use loads the model."""
+        if self._builder is None:
+            settings = self.settings
+            builder = settings.prompt.bind(self._shim.engine.loaded.tokenizer, self.schema, settings.negative_prompt)
+            prompts = [label.prompt for label in self.schema]
+            if settings.negative_prompt is not None:
+                prompts.append(settings.negative_prompt)
+            self._builder = (builder, builder.label_ids(prompts) if prompts else None)
+            if settings.decoding == "constrained" and settings.negative_prompt is None and len(self.schema) == 1:
+                warnings.warn(
+                    "There is one label and no negative label (no_relation is null), so every pair gets the label with "
+                    "the score 1.0. Give a negative label or a second label.",
+                    RelxWarning,
+                    stacklevel=2,
+                )
+        return self._builder
