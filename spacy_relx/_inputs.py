@@ -101,7 +101,7 @@ class Source:
         total = 0
         for _, path in self.files():
             if path.suffix == ".spacy":
-                total += len(_load(path))
+                total += len(load_docbin(path))
             elif path.suffix == ".jsonl" or self.per_line:
                 with path.open("rb") as lines:
                     total += sum(1 for line in lines if line.strip())
@@ -151,7 +151,12 @@ def _from_text(record_id: str, data: bytes) -> Record:
         return Record(record_id, "", error=f"This text is not UTF-8: {error}.")
 
 
-def _load(path: Path) -> DocBin:
+def load_docbin(path: Path) -> DocBin:
+    """Read a DocBin.
+
+    Raises:
+        DataError: If the file is something else.
+    """
     try:
         return DocBin().from_disk(path)
     except Exception as error:  # zlib, msgpack and numpy each raise what they like
@@ -159,7 +164,7 @@ def _load(path: Path) -> DocBin:
 
 
 def _from_docbin(name: str, path: Path, vocab: Vocab) -> Iterator[Record]:
-    for number, doc in enumerate(_load(path).get_docs(vocab), 1):
+    for number, doc in enumerate(load_docbin(path).get_docs(vocab), 1):
         meta = doc.user_data.get("meta")
         record_id = doc.user_data.get("id", f"{name}:{number}")
         yield Record(record_id, doc.text, dict(meta) if isinstance(meta, Mapping) else {}, doc)

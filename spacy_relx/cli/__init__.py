@@ -1,0 +1,32 @@
+"""The command line: `python -m spacy relx …`, `python -m spacy_relx …` and `spacy-relx …`.
+
+One file a command. A command imports what it needs when it runs, so that `--help` and the other commands stay quick.
+spaCy imports this module through its `spacy_cli` entry point; that puts the commands under its own.
+"""
+
+import typer
+from spacy.cli._util import app as _spacy_app
+
+from spacy_relx.cli.annotate import annotate
+from spacy_relx.cli.fetch import fetch
+from spacy_relx.cli.view import view
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="relx",
+    help="Typed, scored relations between the entities of your documents, found by a small model on this machine.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("fetch")(fetch)
+app.command("annotate")(annotate)
+app.command("view")(view)
+
+_spacy_app.add_typer(app, name="relx")
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="spacy-relx")

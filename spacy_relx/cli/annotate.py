@@ -1,0 +1,260 @@
+"""The command `annotate`: a corpus in, the same corpus with relations out."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spacy_relx.cli._common import INTERRUPTED, Debug, Quiet, errors_as_messages, stderr
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from spacy_relx.corpus import Source
+
+
+class OnError(StrEnum):
+    """What a document that fails means for the run."""
+
+    LOG = "log"
+    SKIP = "skip"
+    RAISE = "raise"
+
+
+def annotate(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT",
+            help="A .txt file, a .jsonl file with a key 'text', a .spacy file (DocBin; annotated entities are kept), a "
+            "folder of such files, or - for JSON Lines on standard input.",
+        ),
+    ],
+    output: Annotated[
+        str, typer.Argument(metavar="OUTPUT", help="A .jsonl or .spacy file, or - for JSON Lines on standard output.")
+    ],
+    pipeline: Annotated[
+        str,
+        typer.Option("--pipeline", "-p", help="A spaCy pipeline: its name, its folder, or blank:LANG for none."),
+    ] = "en_core_web_sm",
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels", "-l", metavar="NAME|FILE", help="The relations: a packaged schema's name, or a JSON file."
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="The lowest score a relation may have.")
+    ] = None,
+    model_preset: Annotated[
+        str | None,
+        typer.Option(metavar="SmolLM2|Llama32GenTune", help="The model that is asked."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            "-c",
+            metavar="FILE.cfg",
+            exists=True,
+            dir_okay=False,
+            help="A config with a block [components.llama_relation_extractor]; the options above win over it.",
+        ),
+    ] = None,
+    text_key: Annotated[str, typer.Option(help="The key of the text in a JSON line.")] = "text",
+    per_line: Annotated[bool, typer.Option("--per-line", help="Each line of a .txt file is a document.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Documents the pipeline takes at a time.")] = 64,
+    n_process: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    shard_size: Annotated[
+        int, typer.Option(min=1, help="Documents a run to a .spacy file may lose when it is killed.")
+    ] = 500,
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on with an output that was cut off.")] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where there is an output.")] = False,
+    on_error: Annotated[
+        OnError,
+        typer.Option(
+            help="A document that fails: log lists it in OUTPUT.errors.jsonl, writes it without annotations, goes on, "
+            "and makes the exit code 1 at the end; skip does the same with exit code 0; raise stops in front of it."
+        ),
+    ] = OnError.LOG,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Find the relations in a corpus.
+
+    Every document of INPUT is written, in order, to OUTPUT. A pipeline without the component llama_relation_extractor gets it, with --labels, --threshold, --model-preset and
+    --config. A run that was stopped or killed goes on where it was when the same command is given again;
+    OUTPUT.progress.json says what the output belongs to.
+    """
+    with errors_as_messages(debug):
+        from spacy_relx.corpus import Source, annotate_corpus
+        from spacy_relx.relation import DEFAULT_ATTR
+
+        given = Source(source, text_key=text_key, per_line=per_line)
+        if source != "-":
+            given.files()  # an input that is not there is told before a pipeline is loaded
+        settings = component_settings(labels, threshold, model_preset, config)
+        nlp = load_pipeline(pipeline, settings)
+        name = component_name(nlp)
+        attr = nlp.get_pipe_config(name).get("attr", DEFAULT_ATTR) if name else DEFAULT_ATTR
+        n_done = 0
+
+        with _progress(given, quiet) as show:
+
+            def tell(done: int, failed: int) -> None:
+                nonlocal n_done
+                n_done = done
+                show(done, failed)
+
+            try:
+                summary = annotate_corpus(
+                    nlp,
+                    given,
+                    output,
+                    attr=attr,
+                    batch_size=batch_size,
+                    n_process=n_process,
+                    resume=resume,
+                    overwrite=overwrite,
+                    on_error="raise" if on_error is OnError.RAISE else "log",
+                    shard_size=shard_size,
+                    options=_file_hashes(labels),
+                    progress=tell,
+                )
+            except KeyboardInterrupt:
+                go_on = "" if output == "-" else " Give the same command again to go on from there."
+                stderr().print(f"Stopped after {n_done} documents.{go_on}")
+                raise typer.Exit(INTERRUPTED) from None
+        if not quiet:
+            resumed = f", {summary.n_resumed} of them before" if summary.n_resumed else ""
+            stderr().print(f"{summary.n_docs} documents in {output}{resumed}; {summary.n_failed} failed.")
+        if summary.n_failed and on_error is OnError.LOG:
+            where = f"{summary.errors} lists them; " if summary.errors else ""
+            stderr().print(f"{summary.n_failed} documents failed: {where}--on-error skip makes this exit with 0.")
+            raise typer.Exit(1)
+
+
+def component_settings(
+    labels: str | None, threshold: float | None, model_preset: str | None, config: Path | None
+) -> dict[str, Any]:
+    """Return the component's settings that the options and the config file ask for.
+
+    Raises:
+        ConfigError: If the config file has no block for the component, or cannot be read.
+    """
+    from pathlib import Path
+
+    settings = _read_config(config) if config is not None else {}
+    if labels is not None:
+        key = "path" if Path(labels).suffix == ".json" or Path(labels).exists() else "name"
+        settings["labels"] = {"@misc": "spacy-relx.Schema.v1", key: labels}
+    if threshold is not None:
+        settings["threshold"] = threshold
+    if model_preset is not None:
+        preset = model_preset if "." in model_preset else f"spacy-relx.{model_preset}.v1"
+        settings["model"] = {"@architectures": preset}
+    return settings
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    from thinc.api import Config
+
+    from spacy_relx.errors import ConfigError
+
+    try:
+        components = Config().from_disk(path).get("components", {})
+    except ValueError as error:
+        raise ConfigError(f"{str(path)!r} is not a config: {error}") from error
+    if FACTORY not in components:
+        raise ConfigError(
+            f"{str(path)!r} has no block [components.{FACTORY}]. Expected one, with the component's settings under it."
+        )
+    return {key: value for key, value in components[FACTORY].items() if key != "factory"}
+
+
+FACTORY = "llama_relation_extractor"
+
+
+def component_name(nlp: Any) -> str | None:
+    """Return the name under which a pipeline has the component, if it has it."""
+    return next((name for name in nlp.pipe_names if nlp.get_pipe_meta(name).factory == FACTORY), None)
+
+
+def load_pipeline(name: str, settings: dict[str, Any]) -> Any:
+    """Return a pipeline with the component in it; one that lacks it gets it, with `settings`.
+
+    Raises:
+        ConfigError: If there is no such pipeline, or settings are given for one that has the component.
+    """
+    import spacy
+
+    from spacy_relx.errors import ConfigError
+
+    if name.startswith("blank:"):
+        nlp = spacy.blank(name.removeprefix("blank:"))
+        nlp.add_pipe("sentencizer")
+    else:
+        try:
+            nlp = spacy.load(name)
+        except OSError as error:
+            raise ConfigError(
+                f"The pipeline {name!r} cannot be loaded: {error}\nInstall it (python -m spacy download {name}), or "
+                "name another one or its folder with --pipeline. blank:en finds no entities, and does for documents "
+                "that bring theirs."
+            ) from error
+    if component_name(nlp) is None:
+        nlp.add_pipe(FACTORY, config=settings)
+    elif settings:
+        raise ConfigError(
+            f"The pipeline {name!r} has the component {component_name(nlp)!r} with settings of its own, so "
+            f"{', '.join(sorted(settings))} cannot be set here. Leave the option out, or change the pipeline's config."
+        )
+    return nlp
+
+
+def _file_hashes(labels: str | None) -> dict[str, str]:
+    """Return what tells a schema file from a changed one; the pipeline's config has only its path."""
+    import hashlib
+    from pathlib import Path
+
+    if labels is None or not Path(labels).is_file():
+        return {}
+    return {"labels_sha256": hashlib.sha256(Path(labels).read_bytes()).hexdigest()}
+
+
+@contextmanager
+def _progress(source: Source, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show documents done, documents a second and the time left, if somebody can see it."""
+    console = stderr()
+    if quiet or not console.is_terminal:
+        yield lambda n_done, n_failed: None
+        return
+
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("Annotating"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[failed]}"),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=source.count(), rate="", failed="")
+        is_new = True
+
+        def show(n_done: int, n_failed: int) -> None:
+            nonlocal is_new
+            if is_new:  # what an earlier run did is no sign of this one's speed
+                bar.reset(task, completed=n_done)
+                is_new = False
+            speed = bar.tasks[0].speed
+            rate = f"{speed:.1f} docs/s" if speed else ""
+            bar.update(task, completed=n_done, rate=rate, failed=f"{n_failed} failed" if n_failed else "")
+
+        yield show
