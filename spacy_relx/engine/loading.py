@@ -98,6 +98,8 @@ def load_model(spec: ModelSpec, progress: Progress | None = None) -> LoadedModel
 
     model = _load_weights(base, spec, device, dtype, as_stored=merged, stored=stored)
     info: dict[str, Any] = {}
+    if quantized and dtype == torch.float32:
+        _keep_float32(model)
     if adapter is not None:
         _attach(model, adapter, lora, torch.float32 if merged else dtype)
         if merged:
@@ -253,6 +255,17 @@ def _load_weights(
         ) from error
     except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
         raise ModelError(f"{spec.base} ({base}) could not be loaded: {error}") from error
+
+
+def _keep_float32(model: Any) -> None:
+    """Make 4-bit layers on a CPU compute in float32 where float32 was asked for.
+
+    On processors with AVX512-BF16, bitsandbytes rounds a layer's input and its constants to bfloat16 whatever the
+    compute type says, unless the layer says that the processor cannot.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _attach(model: Any, adapter: Adapter, config: Any, dtype: torch.dtype) -> None:
