@@ -102,13 +102,12 @@ class AnswerRules:
 
     def _stored(self, pair: Pair, name: str, score: float) -> tuple[Relation, tuple[object, ...]]:
         name, head, tail = self.schema.canonical(name, pair.head, pair.tail)
-        label = self.schema.get(name, None)
-        relation = Relation(head, tail, name, score, label.inverse if label else None)
         places = ((head.start, head.end), (tail.start, tail.end))
-        if label is not None and label.symmetric:
-            first, second = sorted(places)
-            return relation, (name, first, second)
-        return relation, (name, *places)
+        if name not in self.schema:  # a kept negative, or a free answer where there are no labels
+            return Relation(head, tail, name, score), (name, *places)
+        label = self.schema[name]
+        relation = Relation(head, tail, name, score, label.inverse)
+        return relation, (name, *(sorted(places) if label.symmetric else places))
 
 
 def normalise_answer(text: str) -> str:

@@ -181,4 +181,4 @@ def context_text(doc: Doc, context: Context) -> str:
 
 def token_distance(head: Span, tail: Span) -> int:
     """Tokens between two mentions; 0 where they touch or overlap."""
-    return max(0, max(head.start, tail.start) - min(head.end, tail.end))
+    return max(0, int(max(head.start, tail.start)) - int(min(head.end, tail.end)))

@@ -16,7 +16,7 @@ from spacy_relx.errors import PromptError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: Given to every template unless told otherwise: Llama 3.2's prints today's date, and answers would change overnight.
+#: Given to every template unless told otherwise: Llama 3.2 prints the date, so answers would change daily.
 #: The value is the one that template itself falls back to.
 DEFAULT_TEMPLATE_KWARGS = {"date_string": "26 Jul 2024", "enable_thinking": False}
 

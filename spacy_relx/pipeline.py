@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 FALLBACK_THRESHOLD = 0.5
 
 
-@Language.factory(
+@Language.factory(  # type: ignore[untyped-decorator]
     "llama_relation_extractor",
     assigns=["doc._.relations"],
     requires=["doc.ents"],
@@ -285,13 +285,12 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
             if not isinstance(outcome, Exception):
                 try:
                     self.set_annotations([doc], [outcome])
-                    yield doc
-                    continue
-                except GeneratorExit:
-                    raise
                 except Exception as error:
                     outcome = error
-            handle_error(self.name, self, [doc], outcome)
+            if isinstance(outcome, Exception):
+                handle_error(self.name, self, [doc], outcome)
+            else:
+                yield doc
 
     def _answer_or_error(self, prepared: _Prepared) -> Answered | Exception:
         try:
@@ -329,9 +328,8 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
             if (typed and not allowed) or (head.start, head.end) == (tail.start, tail.end):
                 continue
             # The negative is the last label of the engine's set, and may answer any pair.
-            pairs.append(
-                Pair(head, tail, context_of(doc, head, tail), (*allowed, len(schema)) if negative else allowed)
-            )
+            answers = (*allowed, len(schema)) if negative else allowed
+            pairs.append(Pair(head, tail, context_of(doc, head, tail), answers))
         return pairs
 
     def _answer(self, prepared: list[_Prepared]) -> list[Answered]:

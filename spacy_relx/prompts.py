@@ -243,7 +243,8 @@ def make_gentune_prompt(
     for field in re.findall(r"\{(\w+)\}", user_text):
         if field not in USER_FIELDS:
             raise ConfigError(
-                f"prompt.user has the field {{{field}}}. Expected only: {', '.join('{' + f + '}' for f in USER_FIELDS)}."
+                f"prompt.user has the field {{{field}}}. Expected only: "
+                f"{', '.join('{' + known + '}' for known in USER_FIELDS)}."
             )
     if not missing and not all(f"{{{field}}}" in user_text for field in ("sentence", "head", "tail")):
         raise ConfigError("prompt.user lacks {sentence}, {head} or {tail}. Expected all three.")

@@ -179,7 +179,8 @@ class PackedEngine:
         """Run nodes through the model. Shape of the result: (n_nodes, hidden_size)."""
         store.reserve(len(ids))
         attention = PackAttention(plan, self.device, shared, store)
-        output = self.loaded.model.get_decoder()(
+        model: Any = self.loaded.model
+        output = model.get_decoder()(
             input_ids=torch.from_numpy(ids).to(self.device)[None],
             position_ids=torch.from_numpy(positions).to(self.device)[None],
             # A mask of four dimensions is taken as made; the pack's attention never looks at it.

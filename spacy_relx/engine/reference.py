@@ -6,7 +6,7 @@ It shares nothing with the packed engine but the output matrix: no tree, no trie
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -110,7 +110,8 @@ class ReferenceEngine:
         """Hidden states of one sequence. Shape: (n_tokens, hidden_size)."""
         self.work.n_forward += 1
         self.work.n_tokens += len(ids)
-        output = self.loaded.model.get_decoder()(input_ids=torch.tensor([ids], device=self.device), use_cache=False)
+        model: Any = self.loaded.model
+        output = model.get_decoder()(input_ids=torch.tensor([ids], device=self.device), use_cache=False)
         hidden: torch.Tensor = output.last_hidden_state[0]
         return hidden
 

@@ -43,8 +43,8 @@ def make_engine(
         if reason is None:
             return engine
     warnings.warn(
-        f"The model {loaded.spec.base!r} {reason}, so its prompts are computed one by one, which is slower and gives the "
-        'right answers. Set engine="reference" in the model block to choose this without a warning.',
+        f"The model {loaded.spec.base!r} {reason}, so its prompts are computed one by one, which is slower and "
+        'gives the right answers. Set engine="reference" in the model block to choose this without a warning.',
         RelxWarning,
         stacklevel=2,
     )
@@ -68,7 +68,8 @@ def _unsupported(config: Any) -> str | None:
 
 def _disagreement(engine: PackedEngine, loaded: LoadedModel) -> str | None:
     """Run three prompts that share a prefix both ways; None if the scores agree."""
-    size = int(loaded.model.config.vocab_size)
+    config: Any = loaded.model.config
+    size = int(config.vocab_size)
     ids = [(7919 * i + 104729) % size for i in range(1, 60)]
     terminal = ids.pop()
     labels = LabelIds(tuple((a, b) for a, b in zip(ids[40:44], ids[44:48])), terminal)
