@@ -1,0 +1,50 @@
+# Two commands: `make demo` shows relations found in a real text, `make test` runs the tests.
+# Both set up everything they need in $(VENV).
+#
+#   PYTHON        the interpreter to build the environment with (3.11 or newer)
+#   TORCH_INDEX   where torch comes from; on Linux without a GPU, https://download.pytorch.org/whl/cpu saves gigabytes
+#   PYTEST_ARGS   passed on to pytest
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.PHONY: demo test lint wheel clean
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m spacy_relx fetch
+	$(BIN)/python scripts/demo.py demo-output/relations.html
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m spacy_relx fetch
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+wheel: $(VENV)/.installed-dev
+	$(BIN)/python -m build --wheel --outdir dist .
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"Python {v[0]}.{v[1]} found, 3.11 or newer needed: make PYTHON=python3.11" if v < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade pip
+
+$(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt requirements-demo.txt
+	$(PIP) install -c constraints.txt $(INDEX) -e .
+	$(PIP) install --no-deps --require-hashes -r requirements-demo.txt
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) install -c constraints.txt $(INDEX) --group dev
+	touch $@
+
+clean:
+	rm -rf $(VENV) dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis
