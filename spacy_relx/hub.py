@@ -5,6 +5,7 @@ Only weights in safetensors, settings and tokenizer files are ever asked for: ne
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +42,7 @@ def fetch_hub(
     from huggingface_hub import snapshot_download
 
     unwanted = [*_UNWANTED, "*.safetensors"] if kind == "tokenizer" else [*_UNWANTED]
-    with _clear_errors(repo, kind, revision), _no_bars():
+    with _clear_errors(repo, kind, revision), _quiet():
         folder = Path(
             snapshot_download(
                 repo,
@@ -64,7 +65,7 @@ def fetch_hub_file(repo: str, name: str, revision: str) -> Path:
     """
     from huggingface_hub import hf_hub_download
 
-    with _clear_errors(repo, "base model", revision), _no_bars():
+    with _clear_errors(repo, "base model", revision), _quiet():
         return Path(hf_hub_download(repo, name, revision=revision))
 
 
@@ -131,16 +132,21 @@ def _clear_errors(repo: str, kind: Kind, revision: str | None) -> Iterator[None]
 
 
 @contextmanager
-def _no_bars() -> Iterator[None]:
-    """Hide the Hub's progress bars for the block, unless the user has decided about them."""
+def _quiet() -> Iterator[None]:
+    """Hide the Hub's progress bars and its notices of retries for the block; an error is raised, not printed."""
     from importlib import import_module
 
     utils: Any = import_module("huggingface_hub.utils")
-    if "HF_HUB_DISABLE_PROGRESS_BARS" in os.environ or utils.are_progress_bars_disabled():
-        yield
-        return
-    utils.disable_progress_bars()
+    log = logging.getLogger("huggingface_hub")
+    level = log.level
+    # Where the user has decided about the bars, switching them would only bring a warning.
+    switch = "HF_HUB_DISABLE_PROGRESS_BARS" not in os.environ and not utils.are_progress_bars_disabled()
+    if switch:
+        utils.disable_progress_bars()
+    log.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        utils.enable_progress_bars()
+        log.setLevel(level)
+        if switch:
+            utils.enable_progress_bars()

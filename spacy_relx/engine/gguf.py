@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 GGUF_MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
 _DIGIT_SPLITTING = ("smollm",)
-#: Byte-level vocabularies that are searched whole before they are merged.
+#: Byte-level vocabularies in which a whole word is looked up before it is merged from its bytes, as Meta's own
+#: tokeniser does. Source: https://github.com/ggml-org/llama.cpp/pull/7193
 _WHOLE_WORDS_FIRST = ("llama3", "llama-v3", "llama-bpe")
 #: What transformers itself rebuilds, beside the two families above.
 _REBUILT_BY_TRANSFORMERS = ("gpt-2", "default", "qwen2", "tekken", "gpt-4o", "llama4", "falcon3", "smaug-bpe")
