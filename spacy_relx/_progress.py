@@ -59,7 +59,7 @@ class Progress:
         # Through JSON, so that tuples and lists are equal.
         wanted = json.loads(json.dumps(identity))
         changed = [
-            f"{part} {key}: was {old!r}, is {new!r}"
+            f"{part} {key} " + ("has changed" if _is_digest(new) else f"was {old!r}, is {new!r}")
             for part in wanted
             for key in sorted({*state.get(part, {}), *wanted[part]})
             if (old := state.get(part, {}).get(key)) != (new := wanted[part].get(key))
@@ -70,6 +70,10 @@ class Progress:
                 f"({'; '.join(changed)}). Run with what it was begun with, or start anew with --overwrite."
             )
         return dict(state)
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, list) or (isinstance(value, str) and len(value) == 64)
 
 
 class ErrorLog:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spacy_relx.cli._common import INTERRUPTED, Debug, Quiet, errors_as_messages, stderr
+from spacy_relx.cli._pipeline import component_name, component_settings, load_pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -86,9 +87,9 @@ def annotate(
 ) -> None:
     """Find the relations in a corpus.
 
-    Every document of INPUT is written, in order, to OUTPUT. A pipeline without the component llama_relation_extractor gets it, with --labels, --threshold, --model-preset and
-    --config. A run that was stopped or killed goes on where it was when the same command is given again;
-    OUTPUT.progress.json says what the output belongs to.
+    Every document of INPUT is written, in order, to OUTPUT. A pipeline without the component llama_relation_extractor
+    gets it, with --labels, --threshold, --model-preset and --config. A run that was stopped or killed goes on where it
+    was when the same command is given again; OUTPUT.progress.json says what the output belongs to.
     """
     with errors_as_messages(debug):
         from spacy_relx.corpus import Source, annotate_corpus
@@ -122,7 +123,8 @@ def annotate(
                     overwrite=overwrite,
                     on_error="raise" if on_error is OnError.RAISE else "log",
                     shard_size=shard_size,
-                    options=_file_hashes(labels),
+                    # The pipeline's config decides; these say in its place which option it was.
+                    options={"labels": labels, "threshold": threshold, "model": model_preset, **_file_hashes(labels)},
                     progress=tell,
                 )
             except KeyboardInterrupt:
@@ -136,84 +138,6 @@ def annotate(
             where = f"{summary.errors} lists them; " if summary.errors else ""
             stderr().print(f"{summary.n_failed} documents failed: {where}--on-error skip makes this exit with 0.")
             raise typer.Exit(1)
-
-
-def component_settings(
-    labels: str | None, threshold: float | None, model_preset: str | None, config: Path | None
-) -> dict[str, Any]:
-    """Return the component's settings that the options and the config file ask for.
-
-    Raises:
-        ConfigError: If the config file has no block for the component, or cannot be read.
-    """
-    from pathlib import Path
-
-    settings = _read_config(config) if config is not None else {}
-    if labels is not None:
-        key = "path" if Path(labels).suffix == ".json" or Path(labels).exists() else "name"
-        settings["labels"] = {"@misc": "spacy-relx.Schema.v1", key: labels}
-    if threshold is not None:
-        settings["threshold"] = threshold
-    if model_preset is not None:
-        preset = model_preset if "." in model_preset else f"spacy-relx.{model_preset}.v1"
-        settings["model"] = {"@architectures": preset}
-    return settings
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    from thinc.api import Config
-
-    from spacy_relx.errors import ConfigError
-
-    try:
-        components = Config().from_disk(path).get("components", {})
-    except ValueError as error:
-        raise ConfigError(f"{str(path)!r} is not a config: {error}") from error
-    if FACTORY not in components:
-        raise ConfigError(
-            f"{str(path)!r} has no block [components.{FACTORY}]. Expected one, with the component's settings under it."
-        )
-    return {key: value for key, value in components[FACTORY].items() if key != "factory"}
-
-
-FACTORY = "llama_relation_extractor"
-
-
-def component_name(nlp: Any) -> str | None:
-    """Return the name under which a pipeline has the component, if it has it."""
-    return next((name for name in nlp.pipe_names if nlp.get_pipe_meta(name).factory == FACTORY), None)
-
-
-def load_pipeline(name: str, settings: dict[str, Any]) -> Any:
-    """Return a pipeline with the component in it; one that lacks it gets it, with `settings`.
-
-    Raises:
-        ConfigError: If there is no such pipeline, or settings are given for one that has the component.
-    """
-    import spacy
-
-    from spacy_relx.errors import ConfigError
-
-    if name.startswith("blank:"):
-        nlp = spacy.blank(name.removeprefix("blank:"))
-        nlp.add_pipe("sentencizer")
-    else:
-        try:
-            nlp = spacy.load(name)
-        except OSError as error:
-            raise ConfigError(
-                f"The pipeline {name!r} cannot be loaded: {error}\nInstall it (python -m spacy download {name}), or "
-                "name another one or its folder with --pipeline. blank:en finds no entities, and does for documents "
-                "that bring theirs."
-            ) from error
-    if component_name(nlp) is None:
-        nlp.add_pipe(FACTORY, config=settings)
-    elif settings:
-        raise ConfigError(
-            f"The pipeline {name!r} has the component {component_name(nlp)!r} with settings of its own, so "
-            f"{', '.join(sorted(settings))} cannot be set here. Leave the option out, or change the pipeline's config."
-        )
-    return nlp
 
 
 def _file_hashes(labels: str | None) -> dict[str, str]:

@@ -40,7 +40,8 @@ def fetch(
 ) -> None:
     """Fetch a model and prepare it for use.
 
-    The first document then does not have to wait for it. Prints the folder and its size. What is already here is not fetched again.
+    The first document then does not have to wait for it. Prints the folder and its size. What is
+    already here is not fetched again.
     """
     with errors_as_messages(debug):
         for folder in _folders(model, source, verify, quiet):

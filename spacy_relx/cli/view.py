@@ -35,13 +35,16 @@ def view(
         from spacy_relx import view as picture
         from spacy_relx._annotated import read_annotated
 
+        path = output or source.with_suffix(".html")
+        if path.suffix not in (".html", ".htm"):
+            raise typer.BadParameter(f"{str(path)!r} is no page. Expected a name that ends in .html.")
         stream = read_annotated(source)
         docs = list(islice(stream, limit or None))
         is_cut = next(stream, None) is not None
         for doc in docs:
             if "id" in doc.user_data:
                 doc.user_data.setdefault("title", str(doc.user_data["id"]))
-        path = picture.save(docs, output or source.with_suffix(".html"), min_score=min_score, labels=label)
+        picture.save(docs, path, min_score=min_score, labels=label)
         if is_cut:
             stderr().print(f"Only the first {len(docs)} documents are shown; --limit 0 shows all.")
         stdout().print(str(path))
