@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -66,18 +67,25 @@ class EntityPairs:
             doc: The Doc.
             allows: Tells for (head type, tail type) whether any label takes them; pairs it denies are never made.
         """
-        pairs = list(self._pairs(doc, allows))
-        if len(pairs) <= self.max_pairs:
-            return pairs
-        warnings.warn(
-            f"A Doc has {len(pairs)} candidate pairs; the {self.max_pairs} nearest are asked about and "
-            f"{len(pairs) - self.max_pairs} are not. Raise candidates.max_pairs, lower candidates.max_distance, or "
-            "give the labels head and tail types.",
-            RelxWarning,
-            stacklevel=2,
-        )
-        nearest = sorted(range(len(pairs)), key=lambda i: (token_distance(*pairs[i]), i))[: self.max_pairs]
-        return [pairs[i] for i in sorted(nearest)]
+        # All are counted but no more than max_pairs kept: a heap with the farthest on top, the latest on a tie.
+        nearest: list[tuple[int, int, Span, Span]] = []
+        n_pairs = 0
+        for distance, head, tail in self._pairs(doc, allows):
+            item = (-distance, -n_pairs, head, tail)
+            n_pairs += 1
+            if n_pairs <= self.max_pairs:
+                heapq.heappush(nearest, item)
+            else:
+                heapq.heappushpop(nearest, item)
+        if n_pairs > self.max_pairs:
+            warnings.warn(
+                f"A Doc has {n_pairs} candidate pairs; the {self.max_pairs} nearest are asked about and "
+                f"{n_pairs - self.max_pairs} are not. Raise candidates.max_pairs, lower candidates.max_distance, or "
+                "give the labels head and tail types.",
+                RelxWarning,
+                stacklevel=2,
+            )
+        return [(head, tail) for _, _, head, tail in sorted(nearest, key=lambda item: -item[1])]
 
     def context(self, doc: Doc, head: Span, tail: Span) -> Context:
         """Token ranges that the model reads for a pair; pairs of one scope share them where the scope is short."""
@@ -96,22 +104,26 @@ class EntityPairs:
         """Return the settings as plain values."""
         return {name: value for name, value in asdict(self).items() if not name.startswith("_")}
 
-    def _pairs(self, doc: Doc, allows: Allows | None) -> Iterator[tuple[Span, Span]]:
+    def _pairs(self, doc: Doc, allows: Allows | None) -> Iterator[tuple[int, Span, Span]]:
+        """Every pair with the tokens between its mentions."""
         limit = self.max_distance
         if self.scope == "window" and limit is None:
             limit = self.window
         for mentions in self._groups(doc):
-            types = [mention.label_ for mention in mentions]
-            allowed = {(a, b): allows is None or bool(allows(a, b)) for a in set(types) for b in set(types)}
-            for i, head in enumerate(mentions):
-                for j, tail in enumerate(mentions) if self.directed else enumerate(mentions[i + 1 :], i + 1):
+            places = [(mention.start, mention.end, mention.label_) for mention in mentions]
+            types = {place[2] for place in places}
+            allowed = {(a, b): allows is None or bool(allows(a, b)) for a in types for b in types}
+            for i, (start, end, head_type) in enumerate(places):
+                for j in range(0 if self.directed else i + 1, len(places)):
+                    tail_start, tail_end, tail_type = places[j]
                     # Mentions are sorted by start, so nothing further on can be near enough again.
-                    if limit is not None and j > i and tail.start - head.end > limit:
+                    if limit is not None and j > i and tail_start - end > limit:
                         break
-                    if not allowed[types[i], types[j]] or (head.start, head.end) == (tail.start, tail.end):
+                    if not allowed[head_type, tail_type] or (start == tail_start and end == tail_end):
                         continue
-                    if limit is None or token_distance(head, tail) <= limit:
-                        yield head, tail
+                    distance = max(0, tail_start - end, start - tail_end)
+                    if limit is None or distance <= limit:
+                        yield distance, mentions[i], mentions[j]
 
     def _groups(self, doc: Doc) -> Iterable[list[Span]]:
         """The mentions of each scope, in text order."""
@@ -129,10 +141,8 @@ class EntityPairs:
         return groups.values()
 
     def _scope_of(self, doc: Doc, first: int, last: int) -> tuple[int, int]:
-        if self.scope == "doc" or (self.scope == "sentence" and not self._has_sentences(doc)):
+        if self.scope != "sentence" or not self._has_sentences(doc):
             return 0, len(doc)
-        if self.scope == "window":
-            return max(0, first - self.window), min(len(doc), last + self.window)
         # A mention may reach into the next sentence.
         return doc[first].sent.start, doc[last - 1].sent.end
 
@@ -177,8 +187,3 @@ def make_entity_pairs(
 def context_text(doc: Doc, context: Context) -> str:
     """The text of a context."""
     return GAP.join(doc[start:stop].text for start, stop in context)
-
-
-def token_distance(head: Span, tail: Span) -> int:
-    """Tokens between two mentions; 0 where they touch or overlap."""
-    return max(0, int(max(head.start, tail.start)) - int(min(head.end, tail.end)))

@@ -1,12 +1,13 @@
 """The model's chat template around a query, as token ids; text from users stays text.
 
 A rendered chat is cut at the model's special tokens, which are hard boundaries for the tokenizer. What lies between two
-of them is tokenised as one string with special tokens switched off, so that `<|im_end|>` in a document is five ordinary
-tokens and never the end of a turn.
+of them is tokenised as one string with special tokens switched off, so that `<|im_end|>` in a document is a handful of
+ordinary tokens and never the end of a turn.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,9 @@ DEFAULT_TEMPLATE_KWARGS = {"date_string": "26 Jul 2024", "enable_thinking": Fals
 # Private-use characters, which no template looks at. They mark where contents stand in the rendered chat.
 _SLOT = "\ue000{}\ue001"
 _PAD = "\t"
-_SLOT_PATTERN = re.compile(f"({_PAD}?)\ue000([0-9]+)\ue001({_PAD}?)")
+_SLOT_PATTERN = re.compile("\ue000([0-9]+)\ue001")
+
+_MARKUP = re.compile(r"<.+>|\[.+\]", re.DOTALL)
 
 _PROBE = "Sentence: Ada Lovelace wrote to Charles Babbage, in 1843.\nEntity 1: Ada Lovelace\nRelation:"
 
@@ -53,16 +56,18 @@ class ChatTemplate:
             )
         self._tokenizer = tokenizer
         self._kwargs = {**DEFAULT_TEMPLATE_KWARGS, **template_kwargs}
-        special = {token.content: i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-        self._special = special
-        ordered = sorted(special, key=len, reverse=True)
+        self._special, self._backend = _control_tokens(tokenizer)
+        self._control_ids = frozenset(self._special.values()) - {tokenizer.unk_token_id}
+        ordered = sorted(self._special, key=len, reverse=True)
         self._special_pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+        for token in ordered:
+            self.encode(token)  # a vocabulary in which a control token is also a word is found here, not in a document
 
         roles = [*(turn["role"] for turn in turns), "user"]
         pieces = self._render(roles, add_generation_prompt=True)
-        strips = self._strips(roles)
-        contents = [turn["content"].strip() if strip else turn["content"] for turn, strip in zip(turns, strips)]
-        self._strip_query = strips[-1]
+        trims = self._trims(roles)
+        contents = [_trimmed(turn["content"], trim) for turn, trim in zip(turns, trims)]
+        self._trim_query = trims[-1]
         self.shared, self._left, self._right, self._suffix = self._around_query(pieces, contents)
         self._answer_run = self._answer_run_of(pieces[-1][0])
         self._answer_run_ids = self.encode(self._answer_run)
@@ -73,17 +78,36 @@ class ChatTemplate:
 
     def prompt(self, query: str) -> Prompt:
         """The prompt whose last user turn is `query`."""
-        text = query.strip() if self._strip_query else query
+        text = _trimmed(query, self._trim_query)
         ids = (*self.shared, *self.encode(f"{self._left}{text}{self._right}"), *self._suffix)
         return Prompt(ids, len(self.shared))
 
     def encode(self, text: str) -> TokenIds:
-        """Token ids of text; special tokens in it are text."""
-        backend = getattr(self._tokenizer, "backend_tokenizer", None)
-        if backend is None:
+        """Token ids of text; special tokens in it are text.
+
+        Raises:
+            PromptError: If the text is not valid Unicode, or the vocabulary gives a control token for it after all.
+        """
+        try:
+            ids = self._ids(text)
+        except (UnicodeEncodeError, TypeError) as error:
+            raise PromptError(f"{text!r} is not valid Unicode (it has lone surrogates). Expected text.") from error
+        if not self._control_ids.isdisjoint(ids):
+            forged = next(token for token, i in self._special.items() if i in ids)
+            raise PromptError(
+                f"The tokenizer {self._tokenizer.name_or_path!r} makes its control token {forged!r} from the plain "
+                f"text {text[:80]!r}, so a document could forge a turn. Use a model with a byte-level tokenizer."
+            )
+        return ids
+
+    def _ids(self, text: str) -> TokenIds:
+        if self._backend is None:
             return tuple(self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
-        backend.encode_special_tokens = True  # transformers resets it at calls of its own
-        return tuple(backend.encode(text, add_special_tokens=False).ids)
+        # transformers sets these at calls of its own, and a tokenizer's file may bring a length limit.
+        self._backend.encode_special_tokens = True
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        return tuple(self._backend.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: TokenIds) -> str:
         """Text of token ids, special tokens left out."""
@@ -101,38 +125,49 @@ class ChatTemplate:
         n = len(self._answer_run_ids)
         if ids[:n] != self._answer_run_ids:
             raise PromptError(
-                f"The label {answer!r} melts into the text before it ({self._answer_run!r}): this tokenizer has a token "
-                "that spans both. Expected a label that starts a token of its own; give it another `prompt`."
+                f"The label {answer!r} melts into the text before it ({self._answer_run!r}): this tokenizer has a "
+                "token that spans both. Expected a label that starts a token of its own; give it another `prompt`."
             )
         if len(ids) == n:
             raise PromptError(f"The label {answer!r} has no tokens. Expected a visible name; give it a `prompt`.")
         return ids[n:]
 
-    def _render(
-        self, roles: Sequence[str], *, add_generation_prompt: bool, pad: str = ""
-    ) -> list[tuple[str, int | None]]:
-        """Render a chat with slots for its contents: (literal text, None) and (padding kept, number of the turn)."""
+    def _text(self, roles: Sequence[str], *, add_generation_prompt: bool, pad: str = "") -> str:
+        """Render a chat with a slot for the content of each turn."""
         messages = [{"role": role, "content": f"{pad}{_SLOT.format(i)}{pad}"} for i, role in enumerate(roles)]
         try:
-            text = self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=add_generation_prompt, **self._kwargs
+            return str(
+                self._tokenizer.apply_chat_template(
+                    messages, tokenize=False, add_generation_prompt=add_generation_prompt, **self._kwargs
+                )
             )
-        except Exception as error:
-            raise PromptError(f"The model's chat template cannot render turns by {list(roles)}: {error}") from error
+        except Exception as error:  # a template is a program of its author's, and raises what it likes
+            hint = ' If it takes no system turn, set prompt.system to "".' if "system" in roles else ""
+            raise PromptError(
+                f"The model's chat template cannot render turns by {', '.join(roles)}: {error}.{hint}"
+            ) from error
+
+    def _render(self, roles: Sequence[str], *, add_generation_prompt: bool) -> list[tuple[str, int | None]]:
+        """Render a chat as pieces: (literal text, None), and ("", number of the turn) where a content stands."""
+        text = self._text(roles, add_generation_prompt=add_generation_prompt)
         pieces: list[tuple[str, int | None]] = []
         at = 0
         for match in _SLOT_PATTERN.finditer(text):
-            pieces += [(text[at : match.start()], None), (match[1] + match[3], int(match[2]))]
+            pieces += [(text[at : match.start()], None), ("", int(match[1]))]
             at = match.end()
         pieces.append((text[at:], None))
         if [slot for _, slot in pieces if slot is not None] != list(range(len(roles))):
-            raise PromptError("The model's chat template drops, repeats or reorders turns; it cannot be used here.")
+            raise PromptError(
+                f"The model's chat template drops, repeats or reorders turns by {', '.join(roles)}. Expected each "
+                'once, in order; leave out prompt.examples or set prompt.system to "", or use another model.'
+            )
         return pieces
 
-    def _strips(self, roles: Sequence[str]) -> list[bool]:
-        """Whether the template trims the content of each turn."""
-        pieces = self._render(roles, add_generation_prompt=True, pad=_PAD)
-        return [kept != 2 * _PAD for kept, slot in pieces if slot is not None]
+    def _trims(self, roles: Sequence[str]) -> list[tuple[bool, bool]]:
+        """Whether the template trims the content of each turn, on its left and on its right."""
+        text = self._text(roles, add_generation_prompt=True, pad=_PAD)
+        slots = [_SLOT.format(i) for i in range(len(roles))]
+        return [(_PAD + slot not in text, slot + _PAD not in text) for slot in slots]
 
     def _around_query(
         self, pieces: list[tuple[str, int | None]], contents: list[str]
@@ -199,3 +234,29 @@ class ChatTemplate:
                 f"The tokenizer {self._tokenizer.name_or_path!r} tokenises a chat differently from its parts (it may "
                 "add a dummy prefix), which is not supported. Use a model with a byte-level tokenizer."
             )
+
+
+def _control_tokens(tokenizer: Any) -> tuple[dict[str, int], Any]:
+    """The tokens that user text must never become, by their text, and the fast tokenizer that can be told so.
+
+    Besides the special tokens these are added tokens that look like markup (`<think>`, `[TOOL]`) though their file does
+    not call them special. Only special ones can be switched off, so the others are made special in a copy.
+    """
+    added = dict(tokenizer.added_tokens_decoder)
+    marks = {i for i, token in added.items() if not token.special and _MARKUP.fullmatch(token.content)}
+    control = {token.content: i for i, token in added.items() if token.special or i in marks}
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if marks and backend is not None:
+        from tokenizers import Tokenizer
+
+        file = json.loads(backend.to_str())
+        for token in file["added_tokens"]:
+            token["special"] = token["special"] or token["id"] in marks
+        backend = Tokenizer.from_str(json.dumps(file))
+    return control, backend
+
+
+def _trimmed(text: str, sides: tuple[bool, bool]) -> str:
+    left, right = sides
+    text = text.lstrip() if left else text
+    return text.rstrip() if right else text

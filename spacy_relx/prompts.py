@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from spacy_relx.chat import ChatTemplate
 from spacy_relx.engine.types import LabelIds, Prompt, TokenIds
 from spacy_relx.errors import ConfigError, PromptError
-from spacy_relx.schema import Schema, check_config_strings
+from spacy_relx.schema import Label, Schema, check_config_strings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,6 +30,23 @@ SYSTEM_PRESETS = ("generic", "schema", "training", "evaluation")
 USER_FIELDS = ("sentence", "head", "tail", "head_type", "tail_type", "cue")
 
 _VERSION = "gentune.v1"
+
+#: Arguments of transformers' apply_chat_template that are not variables of a template.
+_RESERVED_KWARGS = frozenset(
+    {
+        "conversation",
+        "tokenize",
+        "add_generation_prompt",
+        "continue_final_message",
+        "padding",
+        "truncation",
+        "max_length",
+        "return_tensors",
+        "return_dict",
+        "return_assistant_tokens_mask",
+        "tokenizer_kwargs",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +106,11 @@ class GenTunePrompt:
             )
         if not len(schema):
             return
-        known = {label.name for label in schema} | {label.prompt for label in schema} | {no_relation}
+        answers = _answers(schema, no_relation)
+        known = {*answers, *answers.values()}
         for i, example in enumerate(self.examples):
             if example.label not in known:
-                names = ", ".join(sorted(str(name) for name in known if name))
+                names = ", ".join(sorted(known))
                 raise PromptError(
                     f"prompt.examples[{i}] is answered with {example.label!r}, which is no label of the schema. "
                     f"Expected one of: {names}."
@@ -100,14 +118,14 @@ class GenTunePrompt:
 
     def label_list(self, schema: Schema, no_relation: str | None) -> str:
         """The labels as the `schema` system text lists them: sorted, joined by commas, with their descriptions."""
-        shown = {
-            label.prompt: f"{label.prompt} ({label.description})"
-            if self.descriptions and label.description
-            else label.prompt
-            for label in schema
-        }
+
+        def text(label: Label) -> str:
+            return f"{label.prompt} ({label.description})" if self.descriptions and label.description else label.prompt
+
+        shown = {label.prompt: text(label) for label in schema}
         if no_relation is not None:
-            shown[no_relation] = no_relation
+            negative = _negative(schema, no_relation)
+            shown[negative.prompt] = text(negative)
         return ", ".join(shown[prompt] for prompt in sorted(shown))
 
     def system_text(self, schema: Schema, no_relation: str | None) -> str:
@@ -120,8 +138,8 @@ class GenTunePrompt:
             "sentence": clean(sentence),
             "head": clean(head),
             "tail": clean(tail),
-            "head_type": head_type,
-            "tail_type": tail_type,
+            "head_type": clean(head_type),
+            "tail_type": clean(tail_type),
             "cue": self.cue,
         }
         return _FIELD.sub(lambda match: values[match[1]], self.user)
@@ -131,7 +149,7 @@ class GenTunePrompt:
         turns = []
         if self.system:
             turns.append({"role": "system", "content": self.system_text(schema, no_relation)})
-        prompt_of = {label.name: label.prompt for label in schema}
+        prompt_of = _answers(schema, no_relation)
         for example in self.examples:
             turns.append({"role": "user", "content": self.user_text(example.text, example.head, example.tail)})
             turns.append({"role": "assistant", "content": prompt_of.get(example.label, example.label)})
@@ -149,7 +167,12 @@ class GenTunePrompt:
         return PromptBuilder(self, tokenizer, schema, no_relation)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values from which `from_dict` makes an equal wording, without any file."""
+        """Return plain values from which `from_dict` makes an equal wording, without any file.
+
+        Raises:
+            ConfigError: If a file of the wording is missing, so that there is nothing to keep.
+        """
+        self.fail()
         return {
             "system": self.system,
             "user": self.user,
@@ -237,6 +260,11 @@ def make_gentune_prompt(
         raise ConfigError(f"prompt.descriptions is {descriptions!r}. Expected true or false.")
     if template_kwargs is not None and not isinstance(template_kwargs, Mapping):
         raise ConfigError(f"prompt.template_kwargs is {template_kwargs!r}. Expected a mapping, or null.")
+    for name in template_kwargs or ():
+        if not isinstance(name, str) or name in _RESERVED_KWARGS:
+            raise ConfigError(
+                f"prompt.template_kwargs has {name!r}. Expected variables of the chat template, such as date_string."
+            )
     check_config_strings(template_kwargs, "prompt.template_kwargs")
     system_text = _preset(f"system.{system}") if system in SYSTEM_PRESETS else _text_or_file(system, missing)
     user_text = _preset("user") if user is None else _text_or_file(user, missing)
@@ -264,6 +292,21 @@ def clean(text: str) -> str:
     return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
 
 
+def _negative(schema: Schema, no_relation: str) -> Label:
+    """The negative label that is called, or written in prompts as, `no_relation`."""
+    own = schema.negative
+    return own if own is not None and no_relation in (own.name, own.prompt) else Label(no_relation, no_relation)
+
+
+def _answers(schema: Schema, no_relation: str | None) -> dict[str, str]:
+    """What the model is to say for each label, by the label's name; the negative among them."""
+    answers = {label.name: label.prompt for label in schema}
+    if no_relation is not None:
+        negative = _negative(schema, no_relation)
+        answers[negative.name] = negative.prompt
+    return answers
+
+
 _FIELD = re.compile(r"\{(" + "|".join(USER_FIELDS) + r")\}")
 
 
@@ -279,7 +322,10 @@ def _text_or_file(value: str, missing: list[str]) -> str:
     if not path.is_file():
         missing.append(value)
         return ""
-    return path.read_text(encoding="utf-8").strip("\n")
+    try:
+        return path.read_text(encoding="utf-8-sig").strip("\n")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"The prompt file {value!r} is not UTF-8 text: {error}. Save it as UTF-8.") from error
 
 
 def _read_examples(value: Any, missing: list[str]) -> tuple[Example, ...]:
