@@ -8,6 +8,8 @@ which spaCy serialises a Doc; `Relation` is the typed view that is built when th
 from __future__ import annotations
 
 import math
+import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +24,8 @@ DEFAULT_ATTR = "relations"
 # (token start, token end, character start, character end, entity type); ends are exclusive.
 _StoredMention: TypeAlias = tuple[int, int, int, int, str]
 _StoredRelation: TypeAlias = tuple[_StoredMention, _StoredMention, str, float, str]
+# Relations and free answers are stored alike: two mentions, then strings and numbers.
+_Stored: TypeAlias = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +93,11 @@ def as_doc(span: Span, *, attr: str = DEFAULT_ATTR) -> Doc:
     """
     doc = span.as_doc()
     register(attr)
-    _store(
-        doc,
-        attr,
-        [
-            _shift(stored, -span.start, -span.start_char)
-            for stored in _stored(span.doc, attr)
-            if all(span.start <= start and end <= span.end for start, end, *_ in (_at(span.doc, m) for m in stored[:2]))
-        ],
-    )
+    for name in (attr, answers_attr(attr)):
+        placed = [_resolve(span.doc, stored) for stored in _stored(span.doc, name)]
+        inside = [s for s in placed if all(span.start <= start and end <= span.end for start, end, *_ in s[:2])]
+        if inside:
+            _store(doc, name, [_shift(stored, -span.start, -span.start_char) for stored in inside])
     return doc
 
 
@@ -113,18 +113,25 @@ def merge_docs(docs: Iterable[Doc], *, attr: str = DEFAULT_ATTR, **kwargs: Any) 
         DataError: If there are no Docs.
     """
     docs = list(docs)
-    merged = Doc.from_docs(docs, **kwargs)
+    names = (attr, answers_attr(attr))
+    with warnings.catch_warnings():
+        # spaCy warns (W101) of every value it leaves out; these two are put back below.
+        for name in names:
+            warnings.filterwarnings("ignore", message=rf"\[W101\].*'{re.escape(name)}'")
+        merged = Doc.from_docs(docs, **kwargs)
     if merged is None:
         raise DataError("merge_docs was given no Docs. Expected at least one.")
     register(attr)
-    relations: list[_StoredRelation] = []
-    token = 0
-    for doc in docs:
-        # Doc.from_docs may insert a space between two Docs, so characters are counted in the merged Doc.
-        char = merged[token].idx - doc[0].idx if len(doc) else 0
-        relations.extend(_shift(_resolve(doc, stored), token, char) for stored in _stored(doc, attr))
-        token += len(doc)
-    _store(merged, attr, relations)
+    for name in names:
+        moved: list[_Stored] = []
+        token = 0
+        for doc in docs:
+            # Doc.from_docs may insert a space between two Docs, so characters are counted in the merged Doc.
+            char = merged[token].idx - doc[0].idx if len(doc) else 0
+            moved.extend(_shift(_resolve(doc, stored), token, char) for stored in _stored(doc, name))
+            token += len(doc)
+        if moved:
+            _store(merged, name, moved)
     return merged
 
 
@@ -144,7 +151,8 @@ def register(attr: str = DEFAULT_ATTR) -> None:
         if owner.has_extension(name) and not _same(owner.get_extension(name)[2], getter):
             raise ExtensionError(
                 f"{owner.__name__}._.{name} is already registered by another package or by your code. Give this "
-                f'component a name of its own: config={{"attr": "relx_{attr}"}}, and read {owner.__name__}._.relx_{attr}.'
+                f'component a name of its own: config={{"attr": "relx_{attr}"}}, and read '
+                f"{owner.__name__}._.relx_{attr}."
             )
     for owner, name, getter, setter in ours:
         if not owner.has_extension(name):
@@ -173,11 +181,13 @@ def _get_relations(doc: Doc, *, attr: str) -> list[Relation]:
     if not stored:
         return []
     ents = {(ent.start, ent.end): ent for ent in doc.ents}
-    return [_view(doc, relation, ents) for relation in stored]
+    return [_view(doc, cast("_StoredRelation", relation), ents) for relation in stored]
 
 
 def _set_relations(doc: Doc, value: Iterable[Any], *, attr: str) -> None:
     best: dict[tuple[tuple[int, int], tuple[int, int], str], _StoredRelation] = {}
+    if isinstance(value, (str, Mapping)) or not isinstance(value, Iterable):
+        raise DataError(f"Doc._.{attr} was set to {value!r}. Expected a list of relations; set it to [] to clear it.")
     for item in value:
         stored = _to_stored(doc, item)
         if stored[0][:2] == stored[1][:2]:
@@ -213,14 +223,13 @@ def _get_answers(doc: Doc, *, attr: str) -> list[RelationAnswer]:
     ents = {(ent.start, ent.end): ent for ent in doc.ents}
     return [
         RelationAnswer(_span(doc, head, ents), _span(doc, tail, ents), text, score)
-        for head, tail, text, score in doc.user_data.get(_key(answers_attr(attr)), ())
+        for head, tail, text, score in _stored(doc, answers_attr(attr))
     ]
 
 
 def _set_answers(doc: Doc, value: Iterable[RelationAnswer], *, attr: str) -> None:
-    doc.user_data[_key(answers_attr(attr))] = tuple(
-        (_mention(doc, answer.head), _mention(doc, answer.tail), answer.text, float(answer.score)) for answer in value
-    )
+    answers = [(_mention(doc, a.head), _mention(doc, a.tail), a.text, float(a.score)) for a in value]
+    _store(doc, answers_attr(attr), answers)
 
 
 # The four-part key is the form of spaCy's own extension values: Span.as_doc drops such a key when it has no offsets,
@@ -229,12 +238,12 @@ def _key(name: str) -> tuple[str, str, None, None]:
     return ("._.", name, None, None)
 
 
-def _stored(doc: Doc, attr: str) -> tuple[_StoredRelation, ...]:
-    return cast("tuple[_StoredRelation, ...]", doc.user_data.get(_key(attr), ()))
+def _stored(doc: Doc, name: str) -> tuple[_Stored, ...]:
+    return cast("tuple[_Stored, ...]", doc.user_data.get(_key(name), ()))
 
 
-def _store(doc: Doc, attr: str, relations: Iterable[_StoredRelation]) -> None:
-    doc.user_data[_key(attr)] = tuple(relations)
+def _store(doc: Doc, name: str, values: Iterable[_Stored]) -> None:
+    doc.user_data[_key(name)] = tuple(values)
 
 
 def _view(doc: Doc, stored: _StoredRelation, ents: Mapping[tuple[int, int], Span]) -> Relation:
@@ -265,11 +274,11 @@ def _at(doc: Doc, mention: _StoredMention) -> _StoredMention:
     return (span.start, span.end, start_char, end_char, label)
 
 
-def _resolve(doc: Doc, stored: _StoredRelation) -> _StoredRelation:
+def _resolve(doc: Doc, stored: _Stored) -> _Stored:
     return (_at(doc, stored[0]), _at(doc, stored[1]), *stored[2:])
 
 
-def _shift(stored: _StoredRelation, tokens: int, chars: int) -> _StoredRelation:
+def _shift(stored: _Stored, tokens: int, chars: int) -> _Stored:
     def moved(mention: _StoredMention) -> _StoredMention:
         start, end, start_char, end_char, label = mention
         return (start + tokens, end + tokens, start_char + chars, end_char + chars, label)
@@ -305,19 +314,33 @@ def _to_stored(doc: Doc, item: Any) -> _StoredRelation:
 
 
 def _mention(doc: Doc, value: Any) -> _StoredMention:
-    label = ""
+    label, text = "", None
+    chars: tuple[Any, Any] | None = None
     if isinstance(value, Span):
-        if value.doc is not doc and value.doc.text != doc.text:
-            raise DataError(
-                f"The mention {value.text!r} belongs to another Doc. Expected Spans of the Doc whose relations are set."
-            )
         start, end, label = value.start, value.end, value.label_
+        if value.doc is not doc:  # its tokens may be others, so the characters decide
+            if value.doc.text != doc.text:
+                raise DataError(
+                    f"The mention {value.text!r} belongs to another Doc. Expected Spans of the Doc whose relations "
+                    "are set."
+                )
+            chars, text = (value.start_char, value.end_char), value.text
     elif isinstance(value, Mapping) and {"start", "end"} <= set(value):
-        start, end, label = value["start"], value["end"], value.get("label", "")
+        start, end, label, text = value["start"], value["end"], value.get("label", ""), value.get("text")
+        if {"start_char", "end_char"} <= set(value):
+            chars = (value["start_char"], value["end_char"])
     elif isinstance(value, (tuple, list)) and len(value) == 2:
         start, end = value
     else:
         raise DataError(f"{value!r} is not a mention. Expected a Span, (start, end) or a dict with start and end.")
+    if chars is not None:
+        span = doc.char_span(*chars) if all(isinstance(char, int) for char in chars) else None
+        if span is None or (text is not None and span.text != text):
+            raise DataError(
+                f"The mention {text or (start, end)!r} at the characters {chars[0]!r}..{chars[1]!r} is not one of this "
+                "Doc. Expected mentions of the Doc whose relations are set."
+            )
+        start, end = span.start, span.end
     if not (isinstance(start, int) and isinstance(end, int) and 0 <= start < end <= len(doc)):
         raise DataError(
             f"A mention has the tokens {start!r}..{end!r}, but the Doc has {len(doc)} tokens. Expected "
