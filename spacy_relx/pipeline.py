@@ -74,24 +74,32 @@ def make_relation_extractor(
     """
     # A pipeline that is being loaded carries copies of its files, which replace the ones that the config names.
     loading = name in nlp._meta.get("components", ())
-    settings = read_settings(
-        labels=labels,
-        prompt=prompt,
-        decoding=decoding,
-        scoring=scoring,
-        threshold=threshold,
-        top_k=top_k,
-        no_relation=no_relation,
-        keep_no_relation=keep_no_relation,
-        attr=attr,
-        files_may_be_missing=loading,
-    )
+    try:
+        settings = read_settings(
+            labels=labels,
+            prompt=prompt,
+            decoding=decoding,
+            scoring=scoring,
+            threshold=threshold,
+            top_k=top_k,
+            no_relation=no_relation,
+            keep_no_relation=keep_no_relation,
+            attr=attr,
+            files_may_be_missing=loading,
+        )
+    except ConfigError as error:
+        if isinstance(labels, MissingSchema) or getattr(prompt, "missing_file", None) is not None:
+            error.add_note(
+                "A saved pipeline brings a copy of its files. Where one is rebuilt with Language.from_config, to be "
+                "filled by from_bytes or from_disk, give its meta too: from_config(config, meta=nlp.meta)."
+            )
+        raise
     if not callable(candidates):
         raise ConfigError(f"candidates is {candidates!r}. Expected a block such as spacy-relx.EntityPairs.v1.")
     if not loading and isinstance(labels, (list, dict)):
         spans_key = getattr(candidates, "spans_key", None)
         check_entity_types(settings.schema, nlp, spans_key)
-    engine_shim(model)
+    engine_shim(model)  # refuses the models of other packages
     relations.register(settings.attr)
     return RelationExtractor(nlp.vocab, model, name, settings=settings, candidates=candidates, scorer=scorer)
 
@@ -133,6 +141,11 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
         self.candidates = candidates
         self.scorer = scorer
         self._builder: tuple[PromptBuilder, LabelIds | None] | None = None
+
+    @property
+    def cfg(self) -> dict[str, Any]:
+        """What spaCy hands on to the scorer."""
+        return {"attr": self.settings.attr}
 
     @property
     def schema(self) -> Schema:
@@ -220,10 +233,16 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
         files = self._shim.adapter_files()  # read first: `path` may be the folder they were loaded from
         path.mkdir(parents=True, exist_ok=True)
         srsly.write_json(path / "settings.json", self._saved())
+        # The folder may hold the adapter of a pipeline that was saved there before; it would win when this is loaded.
+        for old in (path / "adapter").glob("*"):
+            if old.name not in files:
+                old.unlink()
         if files:
             (path / "adapter").mkdir(exist_ok=True)
             for name, content in files.items():
                 (path / "adapter" / name).write_bytes(content)
+        elif (path / "adapter").is_dir():
+            (path / "adapter").rmdir()
 
     def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> RelationExtractor:
         """Load what `to_disk` saved; it wins over files that the config names."""
@@ -253,6 +272,10 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
         self.settings = replace(self.settings, schema=schema, prompt=prompt)
         self._builder = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Worker processes are sent pickles. The prompt builder holds a tokenizer of megabytes and is made anew.
+        return _restore, (self.name, {**self.__dict__, "_builder": None})
+
     # From Docs to answers
 
     @property
@@ -281,7 +304,7 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
             # Which Doc is to blame is found by asking about each alone.
             answered = iter([error] if len(good) == 1 else [self._answer_or_error(prepared) for _, prepared in good])
         for i, doc in enumerate(docs):
-            outcome = failed.get(i) or next(answered)
+            outcome = failed[i] if i in failed else next(answered)
             if not isinstance(outcome, Exception):
                 try:
                     self.set_annotations([doc], [outcome])
@@ -368,3 +391,10 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
                     stacklevel=2,
                 )
         return self._builder
+
+
+def _restore(name: str, state: dict[str, Any]) -> RelationExtractor:
+    component = RelationExtractor.__new__(RelationExtractor)
+    component.name = name
+    component.__dict__.update(state)
+    return component

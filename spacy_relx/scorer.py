@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spacy_relx.relation import DEFAULT_ATTR, answers_attr
 
@@ -17,20 +18,16 @@ if TYPE_CHECKING:
 #: Source: the evaluation of arXiv:2606.22606.
 NEGATIVE_LABELS = frozenset({"none", "other", "no_relation", "na", "nan", "null", ""})
 
-_Key = tuple[int, int, int, int, str]
+_Key: TypeAlias = tuple[int, int, int, int, str]
 
 
-def make_relation_scorer(attr: str = DEFAULT_ATTR) -> Callable[..., dict[str, Any]]:
+def make_relation_scorer(attr: str | None = None) -> Callable[..., dict[str, Any]]:
     """Create the scorer `spacy-relx.relation_scorer.v1`.
 
     Args:
-        attr: The extension attribute that holds the relations.
+        attr: The extension attribute that holds the relations; None: the one that the component writes.
     """
-
-    def scorer(examples: Iterable[Example], **kwargs: Any) -> dict[str, Any]:
-        return score_relations(examples, attr=attr)
-
-    return scorer
+    return partial(_score, named=attr)  # not a closure: a pipeline is pickled for worker processes
 
 
 def score_relations(examples: Iterable[Example], *, attr: str = DEFAULT_ATTR) -> dict[str, Any]:
@@ -66,6 +63,12 @@ def score_relations(examples: Iterable[Example], *, attr: str = DEFAULT_ATTR) ->
         "rel_macro_f": sum(known) / len(known) if known else None,
         "rel_per_type": per_type if seen_gold else None,
     }
+
+
+def _score(
+    examples: Iterable[Example], *, named: str | None, attr: str = DEFAULT_ATTR, **kwargs: Any
+) -> dict[str, Any]:
+    return score_relations(examples, attr=named or attr)
 
 
 def _keys(doc: Doc, attr: str) -> set[_Key]:
