@@ -66,8 +66,8 @@ class AnswerRules:
                 if score < self._threshold_of(name):
                     continue
                 relation, key = self._stored(pair, name, score)
-                # Either order of a pair may have given the relation: the higher score stays, the first on a tie.
-                if key not in best or score > best[key].score:
+                # Either order of a pair may have given the relation: the higher score stays, text order on a tie.
+                if key not in best or _rank(relation) > _rank(best[key]):
                     best[key] = relation
         return list(best.values()), outside
 
@@ -86,10 +86,10 @@ class AnswerRules:
         if negative is not None and said == normalise_answer(negative):
             return [(self.settings.no_relation or negative, answer.prob)] if self.settings.keep_no_relation else []
         if not len(self.schema):
-            # Without labels every answer counts, as in the model card; the published negatives still mean nothing.
-            return (
-                [] if said in NEGATIVE_LABELS and not self.settings.keep_no_relation else [(_line(text), answer.prob)]
-            )
+            # Without labels every answer counts, as in the model card; the published negatives still say nothing.
+            if said not in NEGATIVE_LABELS:
+                return [(_line(text), answer.prob)]
+            return [(self.settings.no_relation or said, answer.prob)] if self.settings.keep_no_relation else []
         for position, label in enumerate(self.schema):
             if said == normalise_answer(label.prompt) and position in pair.allowed:
                 return [(label.name, answer.prob)]
@@ -97,6 +97,8 @@ class AnswerRules:
         return []
 
     def _threshold_of(self, name: str) -> float:
+        if not len(self.schema) and self.settings.threshold is None:
+            return 0.0  # a calibrated threshold is about labels, and here there are none
         own = self.schema[name].threshold if name in self.schema else None
         return self.threshold if own is None else own
 
@@ -108,6 +110,11 @@ class AnswerRules:
         label = self.schema[name]
         relation = Relation(head, tail, name, score, label.inverse)
         return relation, (name, *(sorted(places) if label.symmetric else places))
+
+
+def _rank(relation: Relation) -> tuple[float, bool]:
+    head, tail = relation.head, relation.tail
+    return relation.score, (head.start, head.end) < (tail.start, tail.end)
 
 
 def normalise_answer(text: str) -> str:

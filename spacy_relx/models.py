@@ -141,11 +141,11 @@ def engine_shim(model: Model) -> EngineShim:
     Raises:
         ConfigError: If the model was made by another architecture.
     """
-    for shim in model.shims:
+    for shim in getattr(model, "shims", ()):
         if isinstance(shim, EngineShim):
             return shim
     raise ConfigError(
-        f"The model block gives a thinc model {model.name!r}. Expected one of the architectures "
+        f"The model block gives {getattr(model, 'name', model)!r}. Expected one of the architectures "
         "spacy-relx.SmolLM2.v1, spacy-relx.Llama32GenTune.v1 or spacy-relx.CausalLM.v1."
     )
 
