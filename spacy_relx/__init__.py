@@ -41,8 +41,16 @@ __all__ = [
     "__version__",
 ]
 
+
+def _has_spacy() -> bool:
+    try:
+        return _find_spec("spacy") is not None
+    except (ImportError, ValueError):  # it is there and may not be imported
+        return False
+
+
 # The engine and the training core run on machines without spaCy; everything that reads a Doc needs it.
-if _find_spec("spacy") is not None:
+if _has_spacy():
     from spacy_relx._register import Relation, RelationAnswer, as_doc, merge_docs
 
     __all__ += ["Relation", "RelationAnswer", "as_doc", "merge_docs"]
