@@ -1,6 +1,7 @@
 """Pairs per second of the packed engine, against left-padded batched `generate` and the model card's loop.
 
-All three use the same model, prompts, number format and threads, and run in turn, A B C A B C, in one process. Run:
+All three use the same model, prompts, number format and threads, and run in turn, A B C A B C, in one process.
+Run:
 
     python benchmarks/packed_vs_batched.py --conll04 conll04_test.json --limit 40 --shots 2 --out results.json
 """
@@ -49,7 +50,8 @@ def batched_generate(loaded: LoadedModel, work: list[list[Question]], new_tokens
         width = max(map(len, part))
         ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in part])
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in part])
-        model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=new_tokens, do_sample=False, pad_token_id=pad)
+        settings = {"max_new_tokens": new_tokens, "do_sample": False, "pad_token_id": pad}
+        model.generate(input_ids=ids, attention_mask=mask, **settings)
 
 
 def card_loop(loaded: LoadedModel, work: list[list[Question]], new_tokens: int) -> None:

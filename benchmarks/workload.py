@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spacy_relx.engine.types import LabelIds, Question
@@ -13,6 +12,8 @@ from spacy_relx.prompts import make_gentune_prompt
 from spacy_relx.schema import make_schema
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from spacy_relx.prompts import PromptBuilder
 
 #: Two demonstrations for the 2-shot prompts, written for this benchmark.
