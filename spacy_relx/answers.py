@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from spacy_relx.engine.types import FreeAnswer, Ranking
 from spacy_relx.relation import Relation, RelationAnswer
-from spacy_relx.scorer import NEGATIVE_LABELS
+from spacy_relx.scorer import NEGATIVE_LABELS, normalise_answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -115,16 +115,6 @@ class AnswerRules:
 def _rank(relation: Relation) -> tuple[float, bool]:
     head, tail = relation.head, relation.tail
     return relation.score, (head.start, head.end) < (tail.start, tail.end)
-
-
-def normalise_answer(text: str) -> str:
-    """Bring a free answer to the form in which the published evaluation compares answers.
-
-    Source: protocol of arXiv:2606.22606: first line, lower case, single spaces, no quotes, no leading "Answer:".
-    """
-    line = _line(text).lower()
-    line = line.removeprefix("answer:").strip()
-    return " ".join(line.strip("\"'`").split()) or "none"
 
 
 def _line(text: str) -> str:

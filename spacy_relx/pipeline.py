@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 #: Used where neither the component, nor a label, nor the adapter says otherwise.
 FALLBACK_THRESHOLD = 0.5
 
+# Gives the context of pairs that a function of the user's own enumerates; one for all, so that it warns once.
+_DEFAULT_CANDIDATES = EntityPairs()
+
 
 @Language.factory(  # type: ignore[untyped-decorator]
     "llama_relation_extractor",
@@ -145,7 +148,8 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
     @property
     def cfg(self) -> dict[str, Any]:
         """What spaCy hands on to the scorer."""
-        return {"attr": self.settings.attr}
+        schema = None if isinstance(self.settings.schema, MissingSchema) else self.settings.schema
+        return {"attr": self.settings.attr, "schema": schema, "no_relation": self.settings.no_relation}
 
     @property
     def schema(self) -> Schema:
@@ -344,7 +348,7 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
             spans = self.candidates(doc, schema.allowed if typed else None)
         else:
             spans = list(self.candidates(doc))
-        context_of = getattr(self.candidates, "context", None) or EntityPairs().context
+        context_of = getattr(self.candidates, "context", None) or _DEFAULT_CANDIDATES.context
         pairs = []
         for head, tail in spans:
             allowed = schema.allowed(head.label_, tail.label_) if typed else ()
