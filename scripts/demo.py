@@ -35,8 +35,8 @@ def main(picture: Path) -> None:
     console.print(table)
     work = extractor.model.shims[0].engine.work
     console.print(
-        f"{len(found)} relations among {work.n_prompts} candidate pairs. The prompts have {work.n_prompt_tokens:,} tokens; "
-        f"{work.n_tokens:,} were computed."
+        f"{len(found)} relations among {work.n_prompts} candidate pairs. "
+        f"The prompts have {work.n_prompt_tokens:,} tokens; {work.n_tokens:,} were computed."
     )
     picture.parent.mkdir(parents=True, exist_ok=True)
     view.save(docs, picture)

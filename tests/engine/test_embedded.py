@@ -38,7 +38,7 @@ def real_questions(loaded: Any) -> tuple[list[Question], LabelIds]:
     schema = parse_labels(LABELS)
     builder = make_gentune_prompt(system="generic").bind(loaded.tokenizer, schema, "no_relation")
     everything = tuple(range(len(LABELS) + 1))
-    pairs = [(s, a, b) for s, names in SENTENCES.items() for a in names for b in names if a != b][::2]
+    pairs = [(s, a, b) for s, names in SENTENCES.items() for a in names for b in names if a != b]
     asked = [Question(builder.prompt(*pair), everything) for pair in pairs]
     return asked, builder.label_ids([*LABELS, "no_relation"])
 
@@ -46,6 +46,7 @@ def real_questions(loaded: Any) -> tuple[list[Question], LabelIds]:
 @pytest.mark.parametrize("scoring", ["trie", "sequence"])
 def test_real_prompts_are_answered_exactly(loaded: Any, scoring: Any) -> None:
     asked, labels = real_questions(loaded)
+    asked = asked[::2]  # the reference computes each of the seven labels of a pair alone
     oracle = ReferenceEngine(loaded).rank(asked, labels, top_k=len(labels), scoring=scoring)
     for top_k in (1, 3, len(labels)):
         got = PackedEngine(loaded).rank(asked, labels, top_k=top_k, scoring=scoring)
@@ -54,7 +55,7 @@ def test_real_prompts_are_answered_exactly(loaded: Any, scoring: Any) -> None:
 
 def test_real_prompts_are_continued_exactly(loaded: Any) -> None:
     asked, _ = real_questions(loaded)
-    prompts = [question.prompt for question in asked]
+    prompts = [question.prompt for question in asked[::2]]
     stop = frozenset({loaded.tokenizer.eos_token_id})
     got = PackedEngine(loaded).decode(prompts, stop_ids=stop)
     oracle = ReferenceEngine(loaded).decode(prompts, stop_ids=stop)
@@ -73,6 +74,6 @@ def test_a_4_bit_base_is_answered_exactly_too(embedded_base: Path) -> None:
     pytest.importorskip("bitsandbytes", reason="4-bit weights need bitsandbytes, which is in the extra `gpu`")
     loaded = load_model(ModelSpec(EMBEDDED_BASE, quantization="nf4", dtype="float32", device="cpu"))
     asked, labels = real_questions(loaded)
-    asked = asked[:3]
+    asked = asked[:2]
     oracle = ReferenceEngine(loaded).rank(asked, labels, top_k=len(labels))
     assert_exact(asked, PackedEngine(loaded).rank(asked, labels, top_k=3), oracle, 3)
