@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
 import tempfile
 import threading
+import weakref
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +56,7 @@ class EngineShim(Shim):  # type: ignore[misc]
         self.max_pack_tokens = max_pack_tokens
         self.deterministic = deterministic
         self._engine: PackedEngine | ReferenceEngine | None = None
-        self._adapter_copy: tempfile.TemporaryDirectory[str] | None = None
+        self._adapter_copy: Path | None = None  # a folder of ours, removed with this object
         self._lock = threading.Lock()
 
     @property
@@ -115,8 +118,9 @@ class EngineShim(Shim):  # type: ignore[misc]
         return self
 
     def _take_files(self, files: dict[str, bytes]) -> None:
-        self._adapter_copy = tempfile.TemporaryDirectory(prefix="spacy-relx-adapter-")
-        folder = Path(self._adapter_copy.name)
+        folder = Path(tempfile.mkdtemp(prefix="spacy-relx-adapter-"))
+        self._adapter_copy = folder
+        weakref.finalize(self, _remove, folder, os.getpid())
         for name, content in files.items():
             (folder / Path(name).name).write_bytes(content)
         self.use_adapter(folder)
@@ -133,6 +137,11 @@ class EngineShim(Shim):  # type: ignore[misc]
     def use_params(self, params: Any) -> Iterator[None]:
         """Nothing to do: the engine holds no averaged parameters."""
         yield
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # a forked worker ends without taking the parent's files with it
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def engine_shim(model: Model) -> EngineShim:
