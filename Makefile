@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test lint wheel clean
+.PHONY: demo test test-gpu lint wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m spacy_relx fetch
@@ -23,6 +23,10 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m spacy_relx fetch
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-gpu: $(VENV)/.installed-dev
+	$(BIN)/python -m spacy_relx fetch
+	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check .
