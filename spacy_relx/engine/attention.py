@@ -145,7 +145,8 @@ class PackAttention:
         else:
             n_shared = shared[0].shape[1]
             flat = (n_kv, n_blocks * group * width)
-            above = torch.bmm(rows.view(*flat, head_size), shared[0].transpose(1, 2))
+            # With one key-value head and blocks of one query, `rows` is a view that is not contiguous.
+            above = torch.bmm(rows.reshape(*flat, head_size), shared[0].transpose(1, 2))
             above = above.view(n_kv * n_blocks, group * width, n_shared)
             weights = torch.softmax(torch.cat((above, scores), dim=-1), dim=-1, dtype=torch.float32).to(values.dtype)
             answer = torch.bmm(weights[..., n_shared:], block_values)
