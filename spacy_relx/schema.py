@@ -76,8 +76,8 @@ def _as_saved(value: Any) -> Any:
 class MissingSchema:
     """Stands for a schema file that does not exist.
 
-    A saved pipeline carries a copy of its schema, while its config still names the file it came from; on another machine
-    that name leads nowhere, and must not keep the pipeline from loading.
+    A saved pipeline carries a copy of its schema, while its config still names the file it came from; on another
+    machine that name leads nowhere, and must not keep the pipeline from loading.
     """
 
     path: str
