@@ -67,13 +67,15 @@ class EngineShim(Shim):  # type: ignore[misc]
     @property
     def engine(self) -> PackedEngine | ReferenceEngine:
         """The engine; the first use loads the weights."""
+        from spacy_relx.engine.workers import prepare_worker
+
         with self._lock:
+            # A forked worker may have got a loaded engine from its parent, so this comes before every use.
+            prepare_worker(self.spec.device if self._engine is None else self._engine.device.type)
             if self._engine is None:
                 from spacy_relx.engine.loading import load_model
                 from spacy_relx.engine.select import make_engine
-                from spacy_relx.engine.workers import prepare_worker
 
-                prepare_worker(self.spec.device)
                 loaded = load_model(self.spec)
                 self._engine = make_engine(loaded, self.engine_name, self.max_pack_tokens)  # type: ignore[arg-type]
             return self._engine

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tiny import TEXT, pipeline, rows
+from tiny import TEXT, model_block, pipeline, rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,6 +77,18 @@ def test_worker_processes_give_the_same(
     for doc, wanted in zip(found, expected):
         assert [row[:-1] for row in doc] == [row[:-1] for row in wanted]
         assert [row[-1] for row in doc] == pytest.approx([row[-1] for row in wanted], abs=1e-5)
+
+
+def test_the_reference_engine_of_a_warm_parent(
+    tiny_llama: Path, tmp_path: Path, expected: list[list[list[Any]]]
+) -> None:
+    config = {"model": model_block(tiny_llama, engine="reference")}
+    arguments = {"method": "fork", "warm": True, "base": "", "texts": TEXTS, "config": config}
+    code, out, err = run_script(tmp_path, arguments)
+    assert code == 0, err
+    for doc, wanted in zip(json.loads(out), expected):
+        assert [row[:-1] for row in doc] == [row[:-1] for row in wanted]
+        assert [row[-1] for row in doc] == pytest.approx([row[-1] for row in wanted], abs=1e-4)
 
 
 def test_a_gpu_in_worker_processes_is_refused_with_advice(tiny_llama: Path, tmp_path: Path) -> None:
