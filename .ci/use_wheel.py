@@ -8,7 +8,8 @@ nlp = spacy.blank("en")
 ruler = nlp.add_pipe("entity_ruler")
 ruler.add_patterns([{"label": "PERSON", "pattern": "Ada Lovelace"}, {"label": "PERSON", "pattern": "Charles Babbage"}])
 nlp.add_pipe("sentencizer")
-nlp.add_pipe("llama_relation_extractor", config={"labels": ["friend_of", "child_of"], "threshold": 0.0, "no_relation": None})
+config = {"labels": ["friend_of", "child_of"], "threshold": 0.0, "no_relation": None}
+nlp.add_pipe("llama_relation_extractor", config=config)
 doc = nlp("Ada Lovelace wrote to Charles Babbage.")
 relations = [relation.to_dict() for relation in doc._.relations]
 assert len(relations) == 2, relations

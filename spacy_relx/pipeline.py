@@ -18,6 +18,7 @@ from spacy.pipeline import Pipe
 from spacy_relx import relation as relations
 from spacy_relx.answers import Answered, AnswerRules, Pair
 from spacy_relx.candidates import EntityPairs, context_text
+from spacy_relx.engine.packing import count_tokens
 from spacy_relx.engine.types import FreeAnswer, Question, Ranking
 from spacy_relx.errors import ConfigError, RelxWarning
 from spacy_relx.models import EngineShim, engine_shim
@@ -114,6 +115,11 @@ class _Prepared:
     pairs: list[Pair]
     questions: list[Question]
 
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the Doc's prompt tree, or somewhat more."""
+        return count_tokens([question.prompt for question in self.questions])
+
 
 class RelationExtractor(Pipe):  # type: ignore[misc]
     """Finds typed, scored relations between the mentions of a Doc.
@@ -174,7 +180,7 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
 
     def __call__(self, doc: Doc) -> Doc:
         """Add relations to one Doc."""
-        for _ in self._process([doc]):
+        for _ in self._finish([(doc, self._prepare_or_error(doc))]):
             pass
         return doc
 
@@ -187,14 +193,18 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
             stream: The Docs.
             batch_size: Most Docs that are answered together where documents share packs (on a GPU).
         """
-        pool: list[Doc] = []
+        pool: list[tuple[Doc, _Prepared | Exception]] = []
+        n_tokens = 0
         for doc in stream:
-            pool.append(doc)
-            if len(pool) >= (batch_size if self._pools() else 1):
-                yield from self._process(pool)
-                pool = []
+            prepared = self._prepare_or_error(doc)
+            pool.append((doc, prepared))
+            if isinstance(prepared, _Prepared):
+                n_tokens += prepared.n_tokens
+            if len(pool) >= batch_size or not self._pools() or n_tokens >= self._shim.engine.max_pack_tokens:
+                yield from self._finish(pool)
+                pool, n_tokens = [], 0
         if pool:
-            yield from self._process(pool)
+            yield from self._finish(pool)
 
     def predict(self, docs: Iterable[Doc]) -> list[Answered]:
         """Ask about the pairs of some Docs; nothing is written.
@@ -202,7 +212,10 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
         Raises:
             RelxError: If a Doc cannot be answered; the message says why.
         """
-        return self._answer([self._prepare(doc) for doc in docs])
+        prepared = [self._prepare(doc) for doc in docs]
+        if self._pools():
+            return self._answer(prepared)
+        return [answered for item in prepared for answered in self._answer([item])]
 
     def set_annotations(self, docs: Iterable[Doc], answered: Sequence[Answered]) -> None:
         """Write what `predict` found, after thresholds and the rules for symmetric and inverse labels."""
@@ -291,24 +304,18 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
         shim = self._shim
         return shim.is_loaded and shim.engine.device.type != "cpu" and not shim.deterministic
 
-    def _process(self, docs: list[Doc]) -> Iterator[Doc]:
-        """Annotate Docs together; the ones that fail go to the error handler one by one."""
+    def _finish(self, pool: list[tuple[Doc, _Prepared | Exception]]) -> Iterator[Doc]:
+        """Answer and annotate Docs together; the ones that fail go to the error handler one by one."""
         handle_error = self.get_error_handler()
-        good: list[tuple[Doc, _Prepared]] = []
-        failed: dict[int, Exception] = {}
-        for i, doc in enumerate(docs):
-            try:
-                good.append((doc, self._prepare(doc)))
-            except Exception as error:
-                failed[i] = error
-        answered: Iterator[Any]
+        good = [prepared for _, prepared in pool if isinstance(prepared, _Prepared)]
+        answered: Iterator[Answered | Exception]
         try:
-            answered = iter(self._answer([prepared for _, prepared in good]))
+            answered = iter(self._answer(good))
         except Exception as error:
             # Which Doc is to blame is found by asking about each alone.
-            answered = iter([error] if len(good) == 1 else [self._answer_or_error(prepared) for _, prepared in good])
-        for i, doc in enumerate(docs):
-            outcome = failed[i] if i in failed else next(answered)
+            answered = iter([error] if len(good) == 1 else [self._answer_or_error(prepared) for prepared in good])
+        for doc, prepared in pool:
+            outcome = next(answered) if isinstance(prepared, _Prepared) else prepared
             if not isinstance(outcome, Exception):
                 try:
                     self.set_annotations([doc], [outcome])
@@ -318,6 +325,12 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
                 handle_error(self.name, self, [doc], outcome)
             else:
                 yield doc
+
+    def _prepare_or_error(self, doc: Doc) -> _Prepared | Exception:
+        try:
+            return self._prepare(doc)
+        except Exception as error:
+            return error
 
     def _answer_or_error(self, prepared: _Prepared) -> Answered | Exception:
         try:

@@ -383,6 +383,36 @@ def test_a_doc_that_cannot_be_prepared_or_written_is_isolated(tokenizer: Any, de
     assert errors == ["candidates", "writing"]
 
 
+def test_a_full_pack_is_answered_before_more_documents_are_read(tokenizer: Any) -> None:
+    nlp, engine = make(tokenizer, {(APPLE, JOBS): {"founded_by": 0.9}}, engine={"device": "cuda"})
+    component = nlp.get_pipe(FACTORY)
+    with nlp.select_pipes(disable=[FACTORY]):
+        ready = list(nlp.pipe([SENTENCE] * 9))
+    per_doc = component._prepare(ready[0]).n_tokens
+    engine.max_pack_tokens = 3 * per_doc
+    read = []
+
+    def stream() -> Any:
+        for doc in ready:
+            read.append(doc)
+            yield doc
+
+    answered = component.pipe(stream(), batch_size=1000)
+    first = next(answered)
+    assert first is ready[0]
+    assert len(read) == 3
+    assert len(list(answered)) == 8
+    assert len(engine.calls) == 3
+
+
+def test_predict_asks_about_documents_apart_on_a_processor(tokenizer: Any) -> None:
+    nlp, engine = make(tokenizer, {(APPLE, JOBS): {"founded_by": 0.9}})
+    with nlp.select_pipes(disable=[FACTORY]):
+        ready = list(nlp.pipe([SENTENCE] * 3))
+    assert len(nlp.get_pipe(FACTORY).predict(ready)) == 3
+    assert len(engine.calls) == 3
+
+
 def test_pooled_documents_get_their_own_answers(tokenizer: Any) -> None:
     script = {(APPLE, JOBS): {"founded_by": 0.9}, (ADA, APPLE): {"works_for": 0.8}}
     nlp, engine = make(tokenizer, script, engine={"device": "cuda"})

@@ -121,6 +121,7 @@ class ScriptedEngine:
             tokenizer=tokenizer, adapter_info={"metadata": metadata} if metadata is not None else {}
         )
         self.device = torch.device(device)
+        self.max_pack_tokens = 8192
         self.script = script if callable(script) else lambda head, tail: script.get((head, tail), {})
         self.calls: list[list[tuple[str, str]]] = []
         self.prompts: list[str] = []

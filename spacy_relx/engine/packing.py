@@ -108,6 +108,17 @@ def split_by_budget(prompts: Sequence[Prompt], max_tokens: int) -> Iterator[rang
         yield range(start, len(prompts))
 
 
+def count_tokens(prompts: Sequence[Prompt]) -> int:
+    """Tokens that a pack of these prompts holds, counted as `split_by_budget` counts them."""
+    total = 0
+    previous: tuple[int, ...] = ()
+    for prompt in prompts:
+        own = prompt.ids[prompt.n_shared :]
+        total += len(own) - _common_prefix(own, previous)
+        previous = own
+    return total
+
+
 def plan_tree(tree: PrefixTree, max_block: int = BLOCK_TOKENS) -> AttentionPlan:
     """Plan the attention of a whole tree, node `i` being row `i` of the forward pass."""
     return plan_blocks(list(_tree_blocks(tree, max_block)), len(tree))

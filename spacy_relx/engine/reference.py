@@ -27,7 +27,10 @@ class ReferenceEngine:
 
     Attributes:
         work: Counters of what has been computed.
+        max_pack_tokens: 1: prompts are never together, so nothing is gained by collecting them.
     """
+
+    max_pack_tokens = 1
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.loaded = loaded
