@@ -94,12 +94,12 @@ def test_evaluation_between_gold_entities(corpus: Path, monkeypatch: pytest.Monk
     nlp = spacy.blank("en")
     pipe = nlp.add_pipe("llama_relation_extractor", config={"labels": ["works_for"]})
 
-    def process(docs: list[Doc]) -> object:
+    def process(docs: list[Doc], **_: object) -> object:
         for doc in docs:
             pairs = pipe.candidates(doc)
             doc._.relations = [(head, "works_for", tail) for head, tail in pairs]
             yield doc
 
-    monkeypatch.setattr(pipe, "_process", process)
+    monkeypatch.setattr(pipe, "pipe", process)
     scores = nlp.evaluate(list(make_docbin_reader(corpus)(nlp)))
     assert (scores["rel_micro_p"], scores["rel_micro_r"]) == (0.5, 1.0)

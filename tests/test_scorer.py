@@ -170,12 +170,12 @@ def pipeline(**config: Any) -> tuple[spacy.Language, Any]:
 def answering(pipe: Any, rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the component write these relations instead of asking a model."""
 
-    def process(docs: list[Doc]) -> Any:
+    def process(docs: list[Doc], **_: Any) -> Any:
         for doc in docs:
             setattr(doc._, pipe.settings.attr, rows)
             yield doc
 
-    monkeypatch.setattr(pipe, "_process", process)
+    monkeypatch.setattr(pipe, "pipe", process)
 
 
 @pytest.mark.parametrize("attr", ["relations", "relx_scored"])
