@@ -101,7 +101,7 @@ def main() -> None:
         "command": " ".join(["python", *sys.argv]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
-        "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
+        "machine": f"{processor_name()}, {torch.backends.cpu.get_cpu_capability()}",
         "threads": torch.get_num_threads(),
         "versions": {name: version(name) for name in ("torch", "transformers", "spacy-relx")},
         "model": f"{EMBEDDED_BASE}, no adapter, fingerprint {loaded.fingerprint[:16]}",
@@ -124,6 +124,13 @@ def main() -> None:
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(text + "\n")
+
+
+def processor_name() -> str:
+    """What the processor calls itself."""
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
+    return names[0].split(":")[1].strip() if names else platform.processor() or platform.machine()
 
 
 def summary(values: list[float]) -> dict[str, float]:
