@@ -1,0 +1,139 @@
+"""What was asked and what was answered: one record a pair, and how records are kept in a file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from spacy_relx.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+#: Which pairs were asked about: the annotated ones (the published protocol), all ordered pairs of gold entities, or all
+#: ordered pairs of predicted entities. Scores of different protocols do not belong in one table.
+Protocol = Literal["given", "gold_entities", "predicted_entities"]
+PROTOCOLS: tuple[Protocol, ...] = ("given", "gold_entities", "predicted_entities")
+
+
+@dataclass(frozen=True, slots=True)
+class MentionRecord:
+    """A mention in the text of its record; character offsets, the end exclusive."""
+
+    start: int
+    end: int
+    text: str
+    type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PairRecord:
+    """One ordered pair with its gold labels and the model's answer.
+
+    Attributes:
+        doc: Identifier of the document.
+        text: The text that the offsets count in: the document's.
+        head: The first mention.
+        tail: The second mention.
+        gold: Labels that hold for this ordered pair, negatives left out; empty where none holds.
+        enumerated: Whether the pair was a candidate. A gold pair that was not is in the file all the same: a miss.
+        scores: (label, probability), best first, the negative among them under its own name; under free decoding the
+            one answer.
+        answer: The label that is reported before any threshold: the first of `scores` that is no negative if it beats
+            the negative, else None. An answer outside the schema is reported as it was written.
+        in_schema: False if `answer` is text that is no label.
+        sentence: Character offsets of the sentence around the head, for showing.
+    """
+
+    doc: str
+    text: str
+    head: MentionRecord
+    tail: MentionRecord
+    gold: tuple[str, ...] = ()
+    enumerated: bool = True
+    scores: tuple[tuple[str, float], ...] = ()
+    answer: str | None = None
+    in_schema: bool = True
+    sentence: tuple[int, int] = (0, 0)
+
+    @property
+    def score(self) -> float:
+        """Probability of the reported answer; 0 where there is none."""
+        return next((value for label, value in self.scores if label == self.answer), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What produced a file of records.
+
+    Attributes:
+        dataset: Name of the data set.
+        split: "dev", "test", …
+        protocol: Which pairs were asked about.
+        labels: The positive labels that could be answered.
+        negative: The negative label that could be answered, or None.
+        settings: Model, adapter, prompt, decoding and whatever else tells this run from another.
+        counts: What was read, kept, skipped, asked; seconds taken.
+    """
+
+    dataset: str
+    split: str
+    protocol: Protocol
+    labels: tuple[str, ...]
+    negative: str | None
+    settings: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, Any] = field(default_factory=dict)
+
+
+def write_records(path: Path, info: RunInfo, records: Iterable[PairRecord]) -> None:
+    """Write JSON Lines: the run first, then a record a line. The file appears only when it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f"{path.name}.part")
+    with scratch.open("w", encoding="utf-8") as file:
+        for value in (info, *records):
+            file.write(json.dumps(asdict(value), ensure_ascii=False) + "\n")
+    scratch.replace(path)
+
+
+def read_records(path: Path) -> tuple[RunInfo, Iterator[PairRecord]]:
+    """Read what `write_records` wrote; the records come as they are asked for.
+
+    Raises:
+        DataError: Naming the file and the line that cannot be read.
+    """
+    try:
+        file = path.open(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}. Expected a file of an evaluation run.") from error
+    lines = enumerate(file, 1)
+    try:
+        data = json.loads(next(lines)[1])
+        info = RunInfo(**{**data, "labels": tuple(data["labels"])})
+    except (StopIteration, ValueError, TypeError, KeyError) as error:
+        file.close()
+        raise DataError(f"{path}:1 does not describe an evaluation run. Expected a file of `evaluate`.") from error
+
+    def records() -> Iterator[PairRecord]:
+        with file:
+            for number, line in lines:
+                try:
+                    yield _record(json.loads(line))
+                except (ValueError, TypeError, KeyError) as error:
+                    raise DataError(f"{path}:{number} is no record of a pair: {error!r}.") from error
+
+    return info, records()
+
+
+def _record(data: dict[str, Any]) -> PairRecord:
+    return PairRecord(
+        **{
+            **data,
+            "head": MentionRecord(**data["head"]),
+            "tail": MentionRecord(**data["tail"]),
+            "gold": tuple(data["gold"]),
+            "scores": tuple((label, float(value)) for label, value in data["scores"]),
+            "sentence": tuple(data["sentence"]),
+        }
+    )
