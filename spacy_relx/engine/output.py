@@ -24,13 +24,20 @@ class OutputHead:
         model: A transformers causal language model.
 
     Raises:
-        ModelError: If the model changes its logits after the matrix product (soft-capping, scaling), or has none.
+        ModelError: If the output layer is no plain matrix, or the model changes its logits afterwards (soft-capping,
+            scaling).
     """
 
     def __init__(self, model: Any) -> None:
         layer = model.get_output_embeddings()
-        if layer is None or getattr(layer, "bias", None) is not None:
-            raise ModelError(f"{type(model).__name__} has no plain output matrix. Expected a Llama-family causal LM.")
+        # Rows of the matrix are read one by one. A quantised matrix has no rows to read, and a LoRA layer adds to what
+        # its rows say.
+        if type(layer) is not torch.nn.Linear or layer.bias is not None:
+            raise ModelError(
+                f"{type(model).__name__} has the output layer {type(layer).__name__}, which cannot be read row by row. "
+                "Expected a plain matrix; merge the adapter, leave lm_head out of its target modules, or leave it "
+                "out of the quantisation."
+            )
         for name, neutral in (("final_logit_softcapping", None), ("logits_scaling", 1), ("logit_scale", 1)):
             if getattr(model.config, name, neutral) not in (neutral, None):
                 raise ModelError(

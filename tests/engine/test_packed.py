@@ -224,3 +224,14 @@ def test_a_model_that_changes_its_logits_is_refused() -> None:
     loaded.model.config.final_logit_softcapping = 30.0
     with pytest.raises(ModelError, match="changes its logits by `final_logit_softcapping`"):
         PackedEngine(loaded)
+
+
+def test_an_output_layer_that_is_no_plain_matrix_is_refused() -> None:
+    loaded = tiny_llama()
+
+    class Adapted(torch.nn.Linear):
+        """Stands for a LoRA layer around the output matrix."""
+
+    loaded.model.set_output_embeddings(Adapted(32, 40, bias=False))
+    with pytest.raises(ModelError, match="output layer Adapted, which cannot be read row by row"):
+        ReferenceEngine(loaded)
