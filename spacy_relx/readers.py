@@ -40,11 +40,16 @@ def make_docbin_reader(
         for i, gold in enumerate(corpus.get_docs(nlp.vocab)):
             if limit and i >= limit:
                 return
-            if gold_entities:
-                predicted = gold.copy()
-                predicted.user_data = {}
-            else:
-                predicted = Doc(nlp.vocab, words=[t.text for t in gold], spaces=[bool(t.whitespace_) for t in gold])
-            yield Example(predicted, gold)
+            yield example_of(gold, gold_entities=gold_entities)
 
     return read
+
+
+def example_of(gold: Doc, *, gold_entities: bool = True) -> Example:
+    """Return the gold Doc with a Doc to predict on: with gold entities, span groups and sentences, or tokens alone."""
+    if gold_entities:
+        predicted = gold.copy()
+        predicted.user_data = {}
+    else:
+        predicted = Doc(gold.vocab, words=[t.text for t in gold], spaces=[bool(t.whitespace_) for t in gold])
+    return Example(predicted, gold)

@@ -1,0 +1,115 @@
+"""The published training mixtures re_gentune, re_littune and re_mixtune: finished prompts, not annotated texts.
+
+They are tables with the columns relation, prompt, dataset, and a split a file (`train_0` … `test_5`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spacy_relx.data.base import BadRow, OnError, Problem
+from spacy_relx.data.files import table
+from spacy_relx.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Names on the Hugging Face Hub.
+MIXTURES = ("Despina/re_gentune", "Despina/re_littune", "Despina/re_mixtune")
+COLUMNS = ("relation", "prompt", "dataset")
+SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRow:
+    """A finished prompt and the answer to it.
+
+    Attributes:
+        prompt: What the model reads.
+        label: The relation it has to answer.
+        dataset: The benchmark that the pair comes from.
+    """
+
+    prompt: str
+    label: str
+    dataset: str
+
+
+def read_prompts(
+    path: Path | str,
+    split: str | None = None,
+    *,
+    datasets: tuple[str, ...] | None = None,
+    limit: int = 0,
+    on_error: OnError = "skip",
+    problems: list[Problem] | None = None,
+) -> Iterator[PromptRow]:
+    """Read finished prompts, in order.
+
+    Args:
+        path: A .parquet (with pyarrow), .jsonl, .json, .csv or .tsv file, or a folder of such files with a `split`.
+        split: The split in that folder, such as "train_0"; its shards are read one after the other.
+        datasets: Only rows of these benchmarks; None: all.
+        limit: Most rows; 0: all.
+        on_error: What to do with a row that cannot be used: "skip" adds it to `problems`, "raise" stops.
+        problems: The list to add to.
+
+    Raises:
+        DataError: There is no such file or split, its columns are others, or a row cannot be used and `on_error` is
+            "raise".
+    """
+    if on_error not in ("skip", "raise"):
+        raise DataError(f"on_error is {on_error!r}. Expected 'skip' or 'raise'.")
+    n = 0
+    for file in prompt_files(path, split):
+        for entry in table(file, COLUMNS):
+            try:
+                row = entry if isinstance(entry, Problem) else _row(entry[1])
+            except BadRow as error:
+                row = Problem(entry[0], error.reason, error.detail)  # type: ignore[index]
+            if isinstance(row, Problem):
+                if on_error == "raise":
+                    raise DataError(f"{row}. Mend the data, or let it be skipped.")
+                if problems is not None:
+                    problems.append(row)
+            elif datasets is None or row.dataset in datasets:
+                yield row
+                n += 1
+                if limit and n >= limit:
+                    return
+
+
+def prompt_files(path: Path | str, split: str | None = None) -> list[Path]:
+    """Return the files of a split, in order: `<split>.<suffix>`, or shards such as `<split>-00000-of-00002.parquet`.
+
+    Raises:
+        DataError: There are none.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        if split is not None:
+            raise DataError(f"split is {split!r}, but {str(path)!r} is no folder. Expected a folder, or no split.")
+        return [path]
+    files = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and not file.name.startswith("."))
+    names = {file: re.sub(r"-\d+-of-\d+$", "", file.stem) for file in files}
+    found = [file for file in files if names[file] == split]
+    if not found:
+        known = ", ".join(sorted(set(names.values()))) or "none"
+        raise DataError(f"{str(path)!r} has no files of the split {split!r}. Splits there: {known}.")
+    kinds = {file.suffix for file in found}
+    if len(kinds) > 1:
+        raise DataError(f"{str(path)!r} has the split {split!r} as {' and '.join(sorted(kinds))}. Expected one kind.")
+    return found
+
+
+def _row(record: dict[str, Any]) -> PromptRow:
+    if not isinstance(record, dict):
+        raise BadRow("a row is no object", repr(record)[:60])
+    for name in COLUMNS:
+        value = record.get(name)
+        if not isinstance(value, str) or not value.strip():
+            raise BadRow(f"the column {name} has no text", repr(value)[:60])
+    return PromptRow(record["prompt"], record["relation"], record["dataset"])
