@@ -8,6 +8,7 @@ import typer
 from spacy.cli._util import app as _spacy_app
 
 from spacy_relx.cli.annotate import annotate
+from spacy_relx.cli.convert import convert
 from spacy_relx.cli.fetch import fetch
 from spacy_relx.cli.view import view
 
@@ -23,6 +24,7 @@ app = typer.Typer(
 app.command("fetch")(fetch)
 app.command("annotate")(annotate)
 app.command("view")(view)
+app.command("convert")(convert)
 
 _spacy_app.add_typer(app, name="relx")
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from spacy.language import Language
+    from spacy.tokens import Span
 
     from spacy_relx.data.base import DataSet
 
@@ -152,8 +153,8 @@ def make_doc(row: Row, nlp: Language) -> tuple[Doc | None, list[Problem]]:
     if n_split:
         problems.append(Problem(row.place, SPLIT_TOKENS, f"{n_split} in {row.text[:60]!r}", "note"))
     _set_sentences(doc, row.sents)
-    spans = [
-        mention and doc.char_span(mention.start, mention.end, label=mention.type, kb_id=mention.kb_id)
+    spans: list[Span | None] = [
+        None if mention is None else doc.char_span(mention.start, mention.end, mention.type, kb_id=mention.kb_id)
         for mention in mentions
     ]
     unique = list({(span.start, span.end, span.label_): span for span in reversed(spans) if span is not None}.values())[
