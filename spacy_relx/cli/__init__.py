@@ -8,8 +8,10 @@ import typer
 from spacy.cli._util import app as _spacy_app
 
 from spacy_relx.cli.annotate import annotate
+from spacy_relx.cli.baseline import baseline
 from spacy_relx.cli.convert import convert
 from spacy_relx.cli.fetch import fetch
+from spacy_relx.cli.report import report
 from spacy_relx.cli.view import view
 
 __all__ = ["app", "main"]
@@ -25,6 +27,8 @@ app.command("fetch")(fetch)
 app.command("annotate")(annotate)
 app.command("view")(view)
 app.command("convert")(convert)
+app.command("report")(report)
+app.command("baseline")(baseline)
 
 _spacy_app.add_typer(app, name="relx")
 
