@@ -81,20 +81,32 @@ class AnswerRules:
     def _free(
         self, pair: Pair, answer: FreeAnswer, text: str, outside: list[RelationAnswer]
     ) -> list[tuple[str, float]]:
+        name, in_schema = self.said(pair, text)
+        if not in_schema:
+            outside.append(RelationAnswer(pair.head, pair.tail, text, answer.prob))
+            return []
+        if name is not None:
+            return [(name, answer.prob)]
+        kept = self.settings.no_relation or normalise_answer(text)
+        return [(kept, answer.prob)] if self.settings.keep_no_relation else []
+
+    def said(self, pair: Pair, text: str) -> tuple[str | None, bool]:
+        """What a free answer says.
+
+        Returns:
+            (label's name, True), (None, True) for no relation, or (the text, False) where it is neither. Without labels
+            every answer counts, as in the model card; the published negatives still say nothing.
+        """
         said = normalise_answer(text)
         negative = self.settings.negative_prompt
         if negative is not None and said == normalise_answer(negative):
-            return [(self.settings.no_relation or negative, answer.prob)] if self.settings.keep_no_relation else []
+            return None, True
         if not len(self.schema):
-            # Without labels every answer counts, as in the model card; the published negatives still say nothing.
-            if said not in NEGATIVE_LABELS:
-                return [(_line(text), answer.prob)]
-            return [(self.settings.no_relation or said, answer.prob)] if self.settings.keep_no_relation else []
+            return (None if said in NEGATIVE_LABELS else _line(text)), True
         for position, label in enumerate(self.schema):
             if said == normalise_answer(label.prompt) and position in pair.allowed:
-                return [(label.name, answer.prob)]
-        outside.append(RelationAnswer(pair.head, pair.tail, text, answer.prob))
-        return []
+                return label.name, True
+        return text, False
 
     def _threshold_of(self, name: str) -> float:
         if not len(self.schema) and self.settings.threshold is None:

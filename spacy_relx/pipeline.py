@@ -155,7 +155,12 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
     def cfg(self) -> dict[str, Any]:
         """What spaCy hands on to the scorer."""
         schema = None if isinstance(self.settings.schema, MissingSchema) else self.settings.schema
-        return {"attr": self.settings.attr, "schema": schema, "no_relation": self.settings.no_relation}
+        return {
+            "attr": self.settings.attr,
+            "schema": schema,
+            "no_relation": self.settings.no_relation,
+            "candidate_pairs": self.candidate_pairs,
+        }
 
     @property
     def schema(self) -> Schema:
@@ -212,10 +217,48 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
         Raises:
             RelxError: If a Doc cannot be answered; the message says why.
         """
-        prepared = [self._prepare(doc) for doc in docs]
+        return self.ask(docs)
+
+    def ask(
+        self,
+        docs: Iterable[Doc],
+        pairs: Iterable[Sequence[tuple[Span, Span]] | None] | None = None,
+        *,
+        top_k: int | None = None,
+        use_types: bool = True,
+    ) -> list[Answered]:
+        """Ask about some Docs as `predict` does, about other pairs or for more labels; nothing is written.
+
+        Args:
+            docs: The Docs.
+            pairs: For each Doc the ordered (head, tail) pairs to ask about; None: those that the component enumerates.
+            top_k: Labels to rank; None: as many as the component is set to.
+            use_types: Whether the labels' entity types limit pairs and answers.
+
+        Raises:
+            RelxError: If a Doc cannot be answered; the message says why.
+        """
+        docs = list(docs)
+        given = [None] * len(docs) if pairs is None else list(pairs)
+        prepared = [self._prepare(doc, spans, use_types) for doc, spans in zip(docs, given, strict=True)]
         if self._pools():
-            return self._answer(prepared)
-        return [answered for item in prepared for answered in self._answer([item])]
+            return self._answer(prepared, top_k)
+        return [answered for item in prepared for answered in self._answer([item], top_k)]
+
+    def candidate_pairs(self, doc: Doc) -> list[tuple[Span, Span]]:
+        """The ordered pairs of a Doc that the component asks about."""
+        return [(pair.head, pair.tail) for pair in self._pairs(doc)]
+
+    def with_settings(self, **changes: Any) -> RelationExtractor:
+        """Return a component with other settings that shares this one's model.
+
+        Args:
+            **changes: Fields of `Settings`.
+        """
+        settings = replace(self.settings, **changes)
+        return RelationExtractor(
+            self.vocab, self.model, self.name, settings=settings, candidates=self.candidates, scorer=self.scorer
+        )
 
     def set_annotations(self, docs: Iterable[Doc], answered: Sequence[Answered]) -> None:
         """Write what `predict` found, after thresholds and the rules for symmetric and inverse labels."""
@@ -338,8 +381,8 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
         except Exception as error:
             return error
 
-    def _prepare(self, doc: Doc) -> _Prepared:
-        pairs = self._pairs(doc)
+    def _prepare(self, doc: Doc, spans: Sequence[tuple[Span, Span]] | None = None, use_types: bool = True) -> _Prepared:
+        pairs = self._pairs(doc, spans, use_types)
         if not pairs:
             return _Prepared([], [])
         builder, _ = self._bound()
@@ -354,17 +397,19 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
             questions.append(Question(prompt, pair.allowed))
         return _Prepared(pairs, questions)
 
-    def _pairs(self, doc: Doc) -> list[Pair]:
+    def _pairs(self, doc: Doc, spans: Iterable[tuple[Span, Span]] | None = None, use_types: bool = True) -> list[Pair]:
         schema, negative = self.schema, self.settings.no_relation is not None
-        typed = len(schema) > 0
-        if isinstance(self.candidates, EntityPairs):
+        typed = len(schema) > 0 and use_types
+        if spans is not None:
+            pass
+        elif isinstance(self.candidates, EntityPairs):
             spans = self.candidates(doc, schema.allowed if typed else None)
         else:
             spans = list(self.candidates(doc))
         context_of = getattr(self.candidates, "context", None) or _DEFAULT_CANDIDATES.context
         pairs = []
         for head, tail in spans:
-            allowed = schema.allowed(head.label_, tail.label_) if typed else ()
+            allowed = schema.allowed(head.label_, tail.label_) if typed else tuple(range(len(schema)))
             if (typed and not allowed) or (head.start, head.end) == (tail.start, tail.end):
                 continue
             # The negative is the last label of the engine's set, and may answer any pair.
@@ -372,7 +417,7 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
             pairs.append(Pair(head, tail, context_of(doc, head, tail), answers))
         return pairs
 
-    def _answer(self, prepared: list[_Prepared]) -> list[Answered]:
+    def _answer(self, prepared: list[_Prepared], top_k: int | None = None) -> list[Answered]:
         questions = [question for item in prepared for question in item.questions]
         results: list[Ranking] | list[FreeAnswer] = []
         texts: list[str] = []
@@ -383,7 +428,8 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
                 results = engine.decode([question.prompt for question in questions], stop_ids=builder.stop_ids)
                 texts = [builder.decode(result.ids) for result in results]
             else:
-                results = engine.rank(questions, labels, top_k=self.settings.top_k, scoring=self.settings.scoring)
+                top_k = self.settings.top_k if top_k is None else top_k
+                results = engine.rank(questions, labels, top_k=top_k, scoring=self.settings.scoring)
         answered, start = [], 0
         for item in prepared:
             stop = start + len(item.pairs)

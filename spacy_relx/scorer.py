@@ -1,27 +1,37 @@
-"""Evaluation of relations: positive-class precision, recall and F-score. It takes no part in prediction."""
+"""Evaluation of relations: positive-class precision, recall and F-score. It takes no part in prediction.
+
+Owns the way from Examples to facts; how facts are counted is in `evaluation.counts`, which stored records share.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
+from spacy_relx.evaluation.counts import (
+    NEGATIVE_LABELS,
+    Directions,
+    Fact,
+    Tally,
+    Types,
+    count_facts,
+    negative_labels,
+    normalise_answer,
+)
 from spacy_relx.relation import DEFAULT_ATTR, answers_attr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from spacy.tokens import Doc
+    from spacy.tokens import Doc, Span
     from spacy.training import Example
 
+    from spacy_relx.evaluation.counts import Place
     from spacy_relx.schema import Schema
 
-#: Classes that are left out of the average; confusions with them still count as false positives or negatives.
-#: Source: the evaluation of arXiv:2606.22606.
-NEGATIVE_LABELS = frozenset({"none", "other", "no_relation", "na", "nan", "null", ""})
+    CandidatePairs = Callable[[Doc], Iterable[tuple[Span, Span]]]
 
-_Place: TypeAlias = tuple[int, int]
-_Key: TypeAlias = tuple[str, _Place, _Place]
+__all__ = ["NEGATIVE_LABELS", "make_relation_scorer", "normalise_answer", "score_relations"]
 
 
 def make_relation_scorer(attr: str | None = None) -> Callable[..., dict[str, Any]]:
@@ -39,6 +49,7 @@ def score_relations(
     attr: str = DEFAULT_ATTR,
     schema: Schema | None = None,
     no_relation: str | None = None,
+    candidate_pairs: CandidatePairs | None = None,
 ) -> dict[str, Any]:
     """Score predicted against gold relations.
 
@@ -52,45 +63,42 @@ def score_relations(
         schema: Tells which labels are symmetric or each other's mirror, so that the order in which gold relations were
             written down does not matter.
         no_relation: A negative label beside the published ones; it is never counted.
+        candidate_pairs: Enumerates the pairs of a predicted Doc that were asked about.
 
     Returns:
         `rel_micro_p`, `rel_micro_r`, `rel_micro_f` (None where no gold relation was seen), `rel_macro_f` (the mean over
-        the labels that occur in the gold relations), and `rel_per_type` with p, r and f for each label.
+        the labels that occur in the gold relations), and `rel_per_type` with p, r and f for each label. Where there are
+        gold relations, also `rel_strict_p`, `rel_strict_r`, `rel_strict_f` (a hit needs the right entity types of both
+        mentions too), and `rel_n_outside`, the answers outside the schema; with `candidate_pairs`, also
+        `rel_candidate_recall` (the share of gold pairs that were asked about) and `rel_false_positive_rate` (the share
+        of pairs without a gold relation that were given one).
     """
-    hits: Counter[str] = Counter()
-    predicted: Counter[str] = Counter()
-    gold: Counter[str] = Counter()
-    n_outside = 0
-    negatives = NEGATIVE_LABELS if no_relation is None else NEGATIVE_LABELS | {no_relation.lower()}
+    directions = Directions() if schema is None else _directions(schema)
+    negatives = negative_labels(no_relation)
+    tally = Tally()
     for example in examples:
-        gold_keys = _keys(example.reference, attr, schema, negatives)
-        predicted_keys = _keys(example.predicted, attr, schema, negatives)
-        gold.update(key[0] for key in gold_keys)
-        predicted.update(key[0] for key in predicted_keys)
-        hits.update(key[0] for key in gold_keys & predicted_keys)
-        answers = getattr(example.predicted._, answers_attr(attr))
-        n_outside += sum(normalise_answer(answer.text) not in negatives for answer in answers)
-    per_type = {label: _prf(hits[label], predicted[label], gold[label]) for label in sorted({*gold, *predicted})}
-    micro = _prf(hits.total(), predicted.total() + n_outside, gold.total())
-    known = [per_type[label]["f"] for label in gold]
-    return {
-        "rel_micro_p": micro["p"] if gold else None,
-        "rel_micro_r": micro["r"] if gold else None,
-        "rel_micro_f": micro["f"] if gold else None,
-        "rel_macro_f": sum(known) / len(known) if known else None,
-        "rel_per_type": per_type if gold else None,
-    }
-
-
-def normalise_answer(text: str) -> str:
-    """Bring a free answer to the form in which the published evaluation compares answers.
-
-    Source: protocol of arXiv:2606.22606: first line, lower case, single spaces, no quotes, no leading "Answer:".
-    """
-    stripped = text.strip()
-    line = stripped.splitlines()[0].strip().lower() if stripped else ""
-    line = line.removeprefix("answer:").strip()
-    return " ".join(line.strip("\"'`").split()) or "none"
+        gold = _facts(example.reference, attr, directions, negatives)
+        predicted = _facts(example.predicted, attr, directions, negatives)
+        outside = [
+            a for a in getattr(example.predicted._, answers_attr(attr)) if normalise_answer(a.text) not in negatives
+        ]
+        counted = count_facts(predicted, gold, len(outside))
+        if candidate_pairs is not None:
+            asked = {_places(head, tail) for head, tail in candidate_pairs(example.predicted)}
+            _count_pairs(counted, example, attr, directions, negatives, asked, {*predicted} - {*gold}, outside)
+        tally.add(counted)
+    if not tally.gold:
+        keys = ("rel_micro_p", "rel_micro_r", "rel_micro_f", "rel_macro_f", "rel_per_type")
+        return dict.fromkeys(keys)
+    scores: dict[str, Any] = {f"rel_micro_{name}": value for name, value in tally.micro.prf().items()}
+    scores["rel_macro_f"] = tally.macro_f
+    scores["rel_per_type"] = {label: counts.prf() for label, counts in tally.per_label.items()}
+    scores |= {f"rel_strict_{name}": value for name, value in tally.strict.prf().items()}
+    scores["rel_n_outside"] = tally.n_outside
+    if candidate_pairs is not None:
+        scores["rel_candidate_recall"] = tally.candidate_recall
+        scores["rel_false_positive_rate"] = tally.false_positive_rate
+    return scores
 
 
 def _score(
@@ -100,29 +108,57 @@ def _score(
     attr: str = DEFAULT_ATTR,
     schema: Schema | None = None,
     no_relation: str | None = None,
+    candidate_pairs: CandidatePairs | None = None,
     **kwargs: Any,
 ) -> dict[str, Any]:
     # What is not named here is other components' business: spaCy hands everything to every scorer.
-    return score_relations(examples, attr=named or attr, schema=schema, no_relation=no_relation)
+    return score_relations(
+        examples, attr=named or attr, schema=schema, no_relation=no_relation, candidate_pairs=candidate_pairs
+    )
 
 
-def _keys(doc: Doc, attr: str, schema: Schema | None, negatives: frozenset[str]) -> set[_Key]:
-    keys: set[_Key] = set()
+def _directions(schema: Schema) -> Directions:
+    return Directions(frozenset(label.name for label in schema if label.symmetric), schema.mirrors)
+
+
+def _facts(doc: Doc, attr: str, directions: Directions, negatives: frozenset[str]) -> dict[Fact, Types]:
+    facts: dict[Fact, Types] = {}
     for relation in getattr(doc._, attr):
-        if relation.label.lower() in negatives:
-            continue
-        label = relation.label
-        head, tail = ((mention.start_char, mention.end_char) for mention in (relation.head, relation.tail))
-        if schema is not None:
-            label, head, tail = schema.canonical(label, head, tail)
-            if label in schema and schema[label].symmetric:
-                head, tail = sorted((head, tail))
-        keys.add((label, head, tail))
-    return keys
+        if relation.label.lower() not in negatives:
+            places = _places(relation.head, relation.tail)
+            head_type, tail_type = relation.head.label_, relation.tail.label_
+            turned = directions.turned(relation.label, *places)
+            facts[directions.fact(relation.label, *places)] = (
+                (tail_type, head_type) if turned else (head_type, tail_type)
+            )
+    return facts
 
 
-def _prf(hits: int, predicted: int, gold: int) -> dict[str, float]:
-    precision = hits / predicted if predicted else 0.0
-    recall = hits / gold if gold else 0.0
-    total = precision + recall
-    return {"p": precision, "r": recall, "f": 2 * precision * recall / total if total else 0.0}
+def _places(head: Span, tail: Span) -> tuple[Place, Place]:
+    return (head.start_char, head.end_char), (tail.start_char, tail.end_char)
+
+
+def _count_pairs(
+    tally: Tally,
+    example: Example,
+    attr: str,
+    directions: Directions,
+    negatives: frozenset[str],
+    asked: set[tuple[Place, Place]],
+    wrong: set[Fact],
+    outside: Iterable[Any],
+) -> None:
+    """Add to a document's tally what became of its pairs."""
+    gold: dict[tuple[Place, Place], list[str]] = {}
+    for relation in getattr(example.reference._, attr):
+        if relation.label.lower() not in negatives:
+            gold.setdefault(_places(relation.head, relation.tail), []).append(relation.label)
+    tally.n_gold_pairs = len(gold)
+    tally.n_reached = sum(
+        any(directions.reachable(label, *pair, asked) for label in labels) for pair, labels in gold.items()
+    )
+    negative = asked - gold.keys()
+    alarms = {_places(answer.head, answer.tail) for answer in outside} & negative
+    # A symmetric relation is kept for one order of the pair, whichever that is.
+    alarms |= {(head, tail) for _, head, tail in wrong} & negative
+    tally.n_negative, tally.n_false_alarms = len(negative), len(alarms)

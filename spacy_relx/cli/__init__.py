@@ -10,6 +10,7 @@ from spacy.cli._util import app as _spacy_app
 from spacy_relx.cli.annotate import annotate
 from spacy_relx.cli.baseline import baseline
 from spacy_relx.cli.convert import convert
+from spacy_relx.cli.evaluate import app as _evaluate_app
 from spacy_relx.cli.fetch import fetch
 from spacy_relx.cli.report import report
 from spacy_relx.cli.view import view
@@ -29,6 +30,7 @@ app.command("view")(view)
 app.command("convert")(convert)
 app.command("report")(report)
 app.command("baseline")(baseline)
+app.add_typer(_evaluate_app, name="evaluate")
 
 _spacy_app.add_typer(app, name="relx")
 

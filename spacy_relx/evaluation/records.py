@@ -45,6 +45,9 @@ class PairRecord:
             the negative, else None. An answer outside the schema is reported as it was written.
         in_schema: False if `answer` is text that is no label.
         sentence: Character offsets of the sentence around the head, for showing.
+        gold_types: Entity types of the two mentions in the annotations where those may differ from the types of `head`
+            and `tail`: with predicted entities. None: there is nothing to compare.
+        seen: Whether the sentence also occurs in the training data that the run was told of.
     """
 
     doc: str
@@ -57,6 +60,8 @@ class PairRecord:
     answer: str | None = None
     in_schema: bool = True
     sentence: tuple[int, int] = (0, 0)
+    gold_types: tuple[str, str] | None = None
+    seen: bool = False
 
     @property
     def score(self) -> float:
@@ -92,8 +97,9 @@ def write_records(path: Path, info: RunInfo, records: Iterable[PairRecord]) -> N
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f"{path.name}.part")
     with scratch.open("w", encoding="utf-8") as file:
-        for value in (info, *records):
-            file.write(json.dumps(asdict(value), ensure_ascii=False) + "\n")
+        file.write(json.dumps(asdict(info), ensure_ascii=False) + "\n")
+        for record in records:
+            file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
     scratch.replace(path)
 
 
@@ -135,5 +141,6 @@ def _record(data: dict[str, Any]) -> PairRecord:
             "gold": tuple(data["gold"]),
             "scores": tuple((label, float(value)) for label, value in data["scores"]),
             "sentence": tuple(data["sentence"]),
+            "gold_types": tuple(data["gold_types"]) if data.get("gold_types") is not None else None,
         }
     )

@@ -1,0 +1,331 @@
+"""From annotated Docs to records of what the component answered: one function, three protocols.
+
+Owns which pairs are asked about and what a record says. Scores are made from the records, in `metrics`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from spacy.language import Language
+
+from spacy_relx.engine.types import Ranking
+from spacy_relx.errors import ConfigError, DataError
+from spacy_relx.evaluation.counts import NEGATIVE_LABELS, negative_labels, normalise_answer
+from spacy_relx.evaluation.leaks import sentence_key
+from spacy_relx.evaluation.records import PROTOCOLS, MentionRecord, PairRecord, Protocol, RunInfo
+from spacy_relx.pipeline import RelationExtractor
+from spacy_relx.relation import DEFAULT_ATTR, register
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Set
+
+    from spacy.tokens import Doc, Span
+
+    from spacy_relx.answers import Answered
+    from spacy_relx.evaluation.counts import Place
+
+    _Pair = tuple[Place, Place]
+
+
+@dataclass(frozen=True, slots=True)
+class _Gold:
+    """The annotations of one Doc.
+
+    Attributes:
+        id: Of the document, unique in the run.
+        doc: The annotated Doc.
+        pairs: Every annotated ordered pair, those without a relation too, with its mentions.
+        labels: The positive labels of a pair.
+    """
+
+    id: str
+    doc: Doc
+    pairs: dict[_Pair, tuple[Span, Span]]
+    labels: dict[_Pair, tuple[str, ...]]
+
+
+@dataclass
+class _Run:
+    """What all documents of a run have in common."""
+
+    component: RelationExtractor
+    nlp: Language | None
+    protocol: Protocol
+    use_types: bool
+    attr: str
+    seen: Set[str]
+    negatives: frozenset[str]
+    counts: dict[str, Any]
+    unknown: Counter[str] = field(default_factory=Counter)
+
+
+def evaluate(
+    pipeline: Language | RelationExtractor,
+    docs: Iterable[Doc],
+    protocol: Protocol,
+    *,
+    dataset: str,
+    split: str,
+    use_types: bool | None = None,
+    seen: Set[str] = frozenset(),
+    attr: str = DEFAULT_ATTR,
+    settings: dict[str, Any] | None = None,
+    batch_size: int = 32,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[RunInfo, Iterator[PairRecord]]:
+    """Ask a component about annotated Docs.
+
+    The three protocols are three tasks, and their scores do not belong in one table:
+
+    - `given`: the annotated pairs, those labelled as no relation too, each ordered pair once. The published protocol.
+    - `gold_entities`: the pairs that the component enumerates between the annotated entities.
+    - `predicted_entities`: the pairs between the entities that the pipeline itself finds in the text. Gold mentions
+      are matched by character offsets.
+
+    No threshold applies, and enough labels are ranked to have the best relation beside the negative.
+
+    Args:
+        pipeline: A pipeline with a relation extractor, or the component alone.
+        docs: Docs with gold relations, a document's id under `user_data["id"]` where it has one.
+        protocol: Which pairs are asked about.
+        dataset: Name of the data set.
+        split: "dev", "test", …
+        use_types: Whether the labels' entity types limit pairs and answers; None: not with given pairs, where a type
+            may give the answer away and the published system knew none.
+        seen: Sentences of the training data, from `leaks.sentence_keys`.
+        attr: The extension attribute of the gold relations.
+        settings: More for `RunInfo.settings`.
+        batch_size: Docs that are handed to the component at a time.
+        progress: Called after each batch with the number of Docs done.
+
+    Returns:
+        The run and its records, which are made as they are asked for. `RunInfo.counts` is complete when they are all
+        there.
+
+    Raises:
+        ConfigError: If the pipeline cannot do what the protocol needs.
+        DataError: If the protocol is unknown.
+    """
+    if protocol not in PROTOCOLS:
+        raise DataError(f"The protocol is {protocol!r}. Expected one of {', '.join(PROTOCOLS)}.")
+    nlp = pipeline if isinstance(pipeline, Language) else None
+    component = _component(pipeline)
+    if protocol == "predicted_entities":
+        _check_finds_entities(nlp)
+    register(attr)
+    if use_types is None:
+        use_types = protocol != "given"
+    negative = component.settings.no_relation
+    info = RunInfo(
+        dataset=dataset,
+        split=split,
+        protocol=protocol,
+        labels=component.schema.names,
+        negative=negative,
+        settings={**_settings(component), "use_types": use_types, **(settings or {})},
+        counts={"n_docs": 0, "n_asked": 0, "n_gold": 0, "n_gold_pairs": 0, "n_not_enumerated": 0, "seconds": 0.0},
+    )
+    run = _Run(component, nlp, protocol, use_types, attr, seen, negative_labels(negative), info.counts)
+    return info, _records(run, info, docs, batch_size, progress)
+
+
+def _records(
+    run: _Run, info: RunInfo, docs: Iterable[Doc], batch_size: int, progress: Callable[[int], None] | None
+) -> Iterator[PairRecord]:
+    counts, ids = run.counts, Counter[str]()
+    top_k = max(run.component.settings.top_k, 2)
+    stream = enumerate(docs)
+    while batch := list(islice(stream, batch_size)):
+        start = time.perf_counter()
+        golds = [_gold(run, doc, _unique(str(doc.user_data.get("id", number)), ids)) for number, doc in batch]
+        asked = _asked_docs(run, golds)
+        pairs = [list(gold.pairs.values()) for gold in golds] if run.protocol == "given" else None
+        answers = run.component.ask(asked, pairs, top_k=top_k, use_types=run.use_types)
+        counts["seconds"] += time.perf_counter() - start
+        counts["n_docs"] += len(golds)
+        for gold, doc, answered in zip(golds, asked, answers):
+            yield from _of_document(run, gold, doc, answered)
+        if progress is not None:
+            progress(counts["n_docs"])
+    counts["seconds"] = round(counts["seconds"], 3)
+    if run.unknown:
+        # Such labels can only be missed; a schema with other names than the data shows here.
+        counts["gold_labels_outside_schema"] = dict(run.unknown.most_common())
+    info.settings["threshold"] = run.component.default_threshold
+
+
+def _of_document(run: _Run, gold: _Gold, doc: Doc, answered: Answered) -> Iterator[PairRecord]:
+    run.counts["n_asked"] += len(answered.pairs)
+    done: set[_Pair] = set()
+    with_types = run.protocol == "predicted_entities"
+    for i, pair in enumerate(answered.pairs):
+        key = _key(pair.head, pair.tail)
+        if key in done:  # two spans of one place, of different types, in a span group
+            continue
+        done.add(key)
+        scores, answer, in_schema = _read(run, answered, i)
+        types = _types(gold.pairs[key]) if with_types and key in gold.labels else None
+        yield _record(run, gold, doc, pair.head, pair.tail, scores, answer, in_schema, types)
+    for key, (head, tail) in gold.pairs.items():
+        if key in done or (key not in gold.labels and run.protocol != "given"):
+            continue
+        run.counts["n_not_enumerated"] += key in gold.labels
+        types = _types((head, tail)) if with_types else None
+        yield _record(run, gold, gold.doc, head, tail, None, None, True, types)
+
+
+def _record(
+    run: _Run,
+    gold: _Gold,
+    doc: Doc,
+    head: Span,
+    tail: Span,
+    scores: tuple[tuple[str, float], ...] | None,
+    answer: str | None,
+    in_schema: bool,
+    gold_types: tuple[str, str] | None,
+) -> PairRecord:
+    start, end = _sentence(doc, head)
+    return PairRecord(
+        doc=gold.id,
+        text=doc.text,
+        head=_mention(head),
+        tail=_mention(tail),
+        gold=gold.labels.get(_key(head, tail), ()),
+        enumerated=scores is not None,
+        scores=scores or (),
+        answer=answer,
+        in_schema=in_schema,
+        sentence=(start, end),
+        gold_types=gold_types,
+        seen=bool(run.seen) and sentence_key(doc.text[start:end]) in run.seen,
+    )
+
+
+def _read(run: _Run, answered: Answered, i: int) -> tuple[tuple[tuple[str, float], ...], str | None, bool]:
+    """Scores, reported answer, and whether the answer is a label."""
+    component, result = run.component, answered.results[i]
+    negative = component.settings.no_relation
+    if isinstance(result, Ranking):
+        names = (*component.schema.names, negative or "")
+        scores = tuple((names[score.label], score.prob) for score in result.scores)
+        best = scores[0][0] if scores else None
+        return scores, None if best == negative else best, True
+    text = answered.texts[i]
+    name, in_schema = component.rules.said(answered.pairs[i], text)
+    if not in_schema and normalise_answer(text) in NEGATIVE_LABELS:
+        name, in_schema = None, True
+    said = name if name is not None else negative or normalise_answer(text)
+    return ((said, result.prob),), name, in_schema
+
+
+def _gold(run: _Run, doc: Doc, name: str) -> _Gold:
+    pairs: dict[_Pair, tuple[Span, Span]] = {}
+    labels: dict[_Pair, list[str]] = {}
+    for relation in getattr(doc._, run.attr):
+        key = _key(relation.head, relation.tail)
+        pairs.setdefault(key, (relation.head, relation.tail))
+        if relation.label.lower() in run.negatives:
+            continue
+        known = labels.setdefault(key, [])
+        if relation.label not in known:
+            known.append(relation.label)
+        if len(run.component.schema) and not _can_be_answered(run.component, relation.label):
+            run.unknown[relation.label] += 1
+    run.counts["n_gold"] += sum(map(len, labels.values()))
+    run.counts["n_gold_pairs"] += len(labels)
+    return _Gold(name, doc, pairs, {key: tuple(found) for key, found in labels.items()})
+
+
+def _can_be_answered(component: RelationExtractor, label: str) -> bool:
+    return label in component.schema or label in component.schema.mirrors
+
+
+def _asked_docs(run: _Run, golds: list[_Gold]) -> list[Doc]:
+    """The Docs that the component reads: with annotated entities, or as the pipeline sees the bare text."""
+    if run.nlp is None:
+        return [gold.doc for gold in golds]
+    ours = [name for name in run.nlp.pipe_names if isinstance(run.nlp.get_pipe(name), RelationExtractor)]
+    if run.protocol == "predicted_entities":
+        with run.nlp.select_pipes(disable=ours):
+            return list(run.nlp.pipe([gold.doc.text for gold in golds]))
+    if all(gold.doc.has_annotation("SENT_START") for gold in golds):
+        return [gold.doc for gold in golds]
+    # Annotated entities stay as they are; the pipeline gives what the data lack, such as sentence boundaries.
+    setters = [name for name in run.nlp.pipe_names if "doc.ents" in run.nlp.get_pipe_meta(name).assigns]
+    asked = []
+    with run.nlp.select_pipes(disable=[*ours, *setters]):
+        for gold in golds:
+            asked.append(gold.doc if gold.doc.has_annotation("SENT_START") else run.nlp(gold.doc.copy()))
+    return asked
+
+
+def _component(pipeline: Language | RelationExtractor) -> RelationExtractor:
+    if isinstance(pipeline, RelationExtractor):
+        return pipeline
+    for _, component in pipeline.pipeline:
+        if isinstance(component, RelationExtractor):
+            return component
+    raise ConfigError(
+        f"The pipeline has no relation extractor among {pipeline.pipe_names}. Expected one; add it with "
+        'nlp.add_pipe("llama_relation_extractor").'
+    )
+
+
+def _check_finds_entities(nlp: Language | None) -> None:
+    if nlp is None:
+        raise ConfigError(
+            "The protocol predicted_entities got a component alone. Expected a pipeline that finds entities."
+        )
+    if not any("doc.ents" in nlp.get_pipe_meta(name).assigns for name in nlp.pipe_names):
+        raise ConfigError(
+            f"The pipeline has no component that finds entities among {nlp.pipe_names}. The protocol "
+            "predicted_entities needs one; with annotated entities, use gold_entities."
+        )
+
+
+def _settings(component: RelationExtractor) -> dict[str, Any]:
+    from spacy_relx.models import engine_shim
+
+    settings, schema = component.settings, component.schema
+    to_dict = getattr(component.candidates, "to_dict", None)
+    return {
+        "model": engine_shim(component.model).spec.to_dict(),
+        "prompt": settings.prompt.to_dict(),
+        "decoding": settings.decoding,
+        "scoring": settings.scoring,
+        "candidates": to_dict() if to_dict is not None else repr(component.candidates),
+        "schema": schema.to_dict(),
+        "symmetric": [label.name for label in schema if label.symmetric],
+        "mirrors": dict(schema.mirrors),
+    }
+
+
+def _key(head: Span, tail: Span) -> _Pair:
+    return (head.start_char, head.end_char), (tail.start_char, tail.end_char)
+
+
+def _types(mentions: tuple[Span, Span]) -> tuple[str, str]:
+    return mentions[0].label_, mentions[1].label_
+
+
+def _mention(span: Span) -> MentionRecord:
+    return MentionRecord(span.start_char, span.end_char, span.text, span.label_)
+
+
+def _sentence(doc: Doc, span: Span) -> tuple[int, int]:
+    if not doc.has_annotation("SENT_START"):
+        return 0, len(doc.text)
+    sentence = doc[span.start].sent
+    return sentence.start_char, sentence.end_char
+
+
+def _unique(name: str, ids: Counter[str]) -> str:
+    """A document's id; one that came before gets a number."""
+    ids[name] += 1
+    return name if ids[name] == 1 else f"{name}#{ids[name]}"
