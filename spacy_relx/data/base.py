@@ -111,14 +111,14 @@ class Split:
         file: Where it lies in a folder that has a folder for each data set.
         n_rows: Rows (sentences, instances, documents) of the file.
         n_relations: Annotated relations, negatives left out, or None if nobody states the number.
-        n_aligned: How many of them reach the Docs as different triples; None: all.
+        n_distinct: Different relations that the Docs have, found once and kept from then on; None: not stated.
     """
 
     name: str
     file: str
     n_rows: int
     n_relations: int | None = None
-    n_aligned: int | None = None
+    n_distinct: int | None = None
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ GOLD_SPANS = "gold"
 ID_KEY = ("._.", "relx_id", None, None)
 
 SPLIT_TOKENS = "tokens were split where a mention begins or ends in one"
+TWICE = "the relation is there twice: kept once"
 OVERLAP = "overlaps another mention: in the span group, not in doc.ents"
 
 
@@ -178,7 +179,7 @@ def make_doc(row: Row, nlp: Language) -> tuple[Doc | None, list[Problem]]:
             problems.append(Problem(row.place, "head and tail are the same place", f"{label} {a.text!r}", "relation"))
         elif key in seen:
             detail = f"({a.text}, {label}, {b.text})"
-            problems.append(Problem(row.place, "the relation is there twice: kept once", detail, "note"))
+            problems.append(Problem(row.place, TWICE, detail, "note"))
         else:
             seen.add(key)
             relations.append((a, label, b))

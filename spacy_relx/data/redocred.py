@@ -145,8 +145,11 @@ REDOCRED = DataSet(
     schema="redocred",
     options={"level": ("sentence", "document")},
     splits=(
-        Split("dev", "redocred/dev_revised.json", 500, 17284, 7982),
-        Split("test", "redocred/test_revised.json", 500, 17448, 8156),
+        Split("dev", "redocred/dev_revised.json", 500, 17284, 17276),
+        Split("test", "redocred/test_revised.json", 500, 17448, 17448),
     ),
-    note="Labels are the names of Wikidata properties. Several labels on 24 % of the test pairs.",
+    note=(
+        "Labels are the names of Wikidata properties. 7,982 relations of dev and 8,156 of test have both arguments in "
+        "one sentence. Several labels on 24 % of the test pairs."
+    ),
 )

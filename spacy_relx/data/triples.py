@@ -114,8 +114,11 @@ NYT11 = DataSet(
     partial(_read, schema="nyt11"),
     schema="nyt11",
     negative="None",
-    splits=(Split("dev", "nyt/val_triples.json", 5000, 8489), Split("test", "nyt/test_triples.json", 5000, 8616)),
-    note="Distant supervision; strings without offsets; several labels on 20 % of the test pairs.",
+    splits=(
+        Split("dev", "nyt/val_triples.json", 5000, 8489, 7985),
+        Split("test", "nyt/test_triples.json", 5000, 8616, 8120),
+    ),
+    note="Distant supervision; strings without offsets; several labels on 20 % of test pairs.",
 )
 WEBNLG = DataSet(
     "webnlg",
