@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Stand-in colours and the CSS variables that take their place.
 INK, MUTED, LINE, ACCENT, SECOND = "#0a0b0c", "#6a6b6c", "#cacbcc", "#1a5bdc", "#da5b1c"
+#: Pixels on the page for a point of the drawing.
+_PIXELS = 1.35
 _VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", ACCENT: "--accent", SECOND: "--second"}
 _SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "relx"}
 
@@ -64,9 +66,11 @@ def overview(groups: Sequence[tuple[str, Sequence[Dot]]], *, name: str) -> str:
         groups: (data set, its scores).
         name: Prefix of the ids in the markup; two pictures of a page need two.
     """
-    n_lines = sum(len(dots) + 1 for _, dots in groups)
+    n_lines = sum(len(dots) + 1.5 for _, dots in groups)
     figure, axes = _figure(6.4, 0.5 + 0.24 * n_lines)
-    y, ticks, labels = 0, [], []
+    y = 0.0
+    ticks: list[float] = []
+    labels: list[Dot] = []
     for title, dots in groups:
         axes.text(-0.02, y, title, ha="right", va="center", fontweight="bold", color=INK, parse_math=False)
         y += 1
@@ -74,15 +78,18 @@ def overview(groups: Sequence[tuple[str, Sequence[Dot]]], *, name: str) -> str:
             if dot.low is not None and dot.high is not None:
                 axes.plot([dot.low, dot.high], [y, y], color=ACCENT, linewidth=2, solid_capstyle="butt", alpha=0.55)
             marker, fill, edge = ("D", "none", MUTED) if dot.is_published else ("o", ACCENT, ACCENT)
-            axes.plot([dot.value], [y], marker=marker, mfc=fill, mec=edge, markersize=6, linestyle="none")
+            axes.plot(
+                [dot.value], [y], marker=marker, mfc=fill, mec=edge, markersize=6, linestyle="none", clip_on=False
+            )
             ticks.append(y)
             labels.append(dot)
             y += 1
+        y += 0.5
     # A name may hold a dollar sign, which is no formula.
     axes.set_yticks(ticks, [_shorten(dot.name) for dot in labels], parse_math=False)
     for tick, dot in zip(axes.get_yticklabels(), labels):
         tick.set_color(MUTED if dot.is_published else INK)
-    axes.set_ylim(y - 0.4, -0.6)
+    axes.set_ylim(y - 0.9, -0.6)
     axes.set_xlim(0, 1)
     axes.set_xlabel("positive-class micro-F1")
     axes.grid(axis="x", color=LINE, linewidth=0.6)
@@ -181,8 +188,12 @@ def _svg(figure: Any, name: str, label: str) -> str:
     for color, variable in _VARIABLES.items():
         text = text.replace(color, f"var({variable})")
     text = re.sub(r"font: ([^;\"]*?)'DejaVu Sans'[^;\"]*", r"font: \1system-ui, sans-serif", text)
-    tag = f'<svg role="img" aria-label="{escape(label)}"'
-    return re.sub(r'^<svg[^>]*?(viewBox="[^"]*")[^>]*>', lambda match: f"{tag} {match[1]}>", text).strip()
+    box = re.search(r'viewBox="(?:[\d.]+ ){2}([\d.]+) [\d.]+"', text)
+    assert box is not None  # matplotlib always writes one
+    # All pictures of a page are drawn to one scale, so that their letters are of one size; narrow screens shrink them.
+    width = f"max-width: {float(box[1]) * _PIXELS:.0f}px"
+    tag = f'<svg role="img" aria-label="{escape(label)}" style="{width}" {box[0]}>'
+    return re.sub(r"^<svg[^>]*>", lambda _: tag, text).strip()
 
 
 def _shorten(name: str, limit: int = 34) -> str:

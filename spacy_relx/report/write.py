@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from spacy_relx import __version__
 from spacy_relx.report import plots
-from spacy_relx.report.confusion import NO_RELATION, OTHERS, SPECIAL, confusion_table
+from spacy_relx.report.confusion import NO_ANSWER, NO_RELATION, OTHERS, SPECIAL, confusion_table
 from spacy_relx.report.contents import PROTOCOL_TITLES
 from spacy_relx.report.published import dataset_title, figures_for, published
 from spacy_relx.report.samples import KINDS
@@ -71,6 +71,7 @@ def to_html(report: Report, *, with_plots: bool = True) -> str:
         created=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         notes=report.notes,
         specials=SPECIALS,
+        right_negative=(NO_RELATION, NO_ANSWER),
         confidence=f"{report.confidence:.0%}",
         published=published(),
         comparison_note=COMPARISON_NOTE,
