@@ -69,8 +69,8 @@ class PairEncoder:
     def __call__(self, pair: PairRecord) -> EncodedPair:
         """Return the ids of a pair; of a text that is too long, the tokens around the two mentions."""
         ids, places = self._tokens(pair.text)
-        spans = [_tokens_of(mention, places) for mention in (pair.head, pair.tail)]
-        kept = keep_around(len(ids), *spans, self._budget)
+        spans = head_span, tail_span = _tokens_of(pair.head, places), _tokens_of(pair.tail, places)
+        kept = keep_around(len(ids), head_span, tail_span, self._budget)
         inserts = []
         for shift, mention, (start, end) in zip((0, 2), (pair.head, pair.tail), spans):
             first, last = bisect_left(kept, start), bisect_left(kept, end)
