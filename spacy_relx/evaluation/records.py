@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 from spacy_relx.errors import DataError
@@ -110,20 +111,22 @@ def read_records(path: Path) -> tuple[RunInfo, Iterator[PairRecord]]:
         DataError: Naming the file and the line that cannot be read.
     """
     try:
-        file = path.open(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            first = file.readline()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}. Expected a file of an evaluation run.") from error
-    lines = enumerate(file, 1)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text. Expected a file of `evaluate`.") from error
     try:
-        data = json.loads(next(lines)[1])
+        data = json.loads(first)
         info = RunInfo(**{**data, "labels": tuple(data["labels"])})
-    except (StopIteration, ValueError, TypeError, KeyError) as error:
-        file.close()
+    except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path}:1 does not describe an evaluation run. Expected a file of `evaluate`.") from error
 
     def records() -> Iterator[PairRecord]:
-        with file:
-            for number, line in lines:
+        # Opened anew: whoever wants only the run leaves no file open.
+        with path.open(encoding="utf-8") as file:
+            for number, line in islice(enumerate(file, 1), 1, None):
                 try:
                     yield _record(json.loads(line))
                 except (ValueError, TypeError, KeyError) as error:

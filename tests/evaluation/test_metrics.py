@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from letters import record, run
 from sklearn.metrics import precision_recall_fscore_support
 
+from spacy_relx.errors import DataError
 from spacy_relx.evaluation.counts import NEGATIVE_LABELS, Counts, Directions
 from spacy_relx.evaluation.metrics import Decision, one_answer_ceiling, score, tally_documents
 from spacy_relx.evaluation.records import PairRecord, read_records, write_records
@@ -115,6 +116,22 @@ def test_records_survive_their_file(tmp_path: Any) -> None:
     info, found = read_records(tmp_path / "run.jsonl")
     assert info == run(symmetric=["s"])
     assert list(found) == records
+
+
+def test_files_that_are_no_records_are_named(tmp_path: Any) -> None:
+    path = tmp_path / "run.jsonl"
+    with pytest.raises(DataError, match="cannot be read"):
+        read_records(path)
+    path.write_text('{"text": "a"}\n')
+    with pytest.raises(DataError, match=r"run\.jsonl:1 does not describe"):
+        read_records(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match="not UTF-8"):
+        read_records(path)
+    write_records(path, run(), [record("ab", "r", "r")])
+    path.write_text(path.read_text() + "{}\n")
+    with pytest.raises(DataError, match=r"run\.jsonl:3 is no record"):
+        list(read_records(path)[1])
 
 
 # The obvious count

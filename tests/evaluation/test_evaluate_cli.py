@@ -1,0 +1,186 @@
+"""The command `evaluate` and what is under it, with a scripted engine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import spacy
+from letters import record, run
+from spacy.tokens import Doc, DocBin, Span
+from tiny import FACTORY, ScriptedEngine, load_tokenizer, scripted
+from typer.testing import CliRunner
+
+from spacy_relx import relation
+from spacy_relx.cli import app
+from spacy_relx.cli._pipeline import load_pipeline
+from spacy_relx.evaluation.records import read_records, write_records
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+evaluate_module = sys.modules["spacy_relx.cli.evaluate"]
+relation.register()
+WORDS = ["Ann", "works", "for", "Acme", "in", "Rome", "."]
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def invoke(*args: Any) -> Any:
+    return CliRunner().invoke(app, ["evaluate", *map(str, args)])
+
+
+@pytest.fixture(scope="module")
+def tokenizer(embedded_base: Path) -> Any:
+    return load_tokenizer(embedded_base)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    nlp, docs = spacy.blank("en"), DocBin(store_user_data=True)
+    for i in range(4):
+        doc = Doc(nlp.vocab, WORDS, sent_starts=[True] + [False] * 6)
+        doc.ents = [Span(doc, 0, 1, "Peop"), Span(doc, 3, 4, "Org"), Span(doc, 5, 6, "Loc")]
+        doc._.relations = [((0, 1), "Work_For", (3, 4)), ((3, 4), "OrgBased_In", (5, 6))]
+        doc.user_data["id"] = f"s{i}"
+        docs.add(doc)
+    docs.to_disk(tmp_path / "conll.spacy")
+    return tmp_path / "conll.spacy"
+
+
+@pytest.fixture
+def engine(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Give the command's pipelines an engine that knows one relation well; return what it was asked to load."""
+    seen: list[Any] = []
+
+    def load(name: str, settings: dict[str, Any]) -> Any:
+        nlp = load_pipeline(name, settings)
+        script = {
+            ("Ann", "Acme"): {"Work_For": 0.9, "Live_In": 0.1},
+            ("Acme", "Rome"): {"Live_In": 0.6, "OrgBased_In": 0.4},
+        }
+        free = {pair: (max(scores, key=lambda label: scores[label]), 0.5) for pair, scores in script.items()}
+        known = script if nlp.get_pipe(FACTORY).settings.decoding == "constrained" else free
+        nothing: Any = {"no_relation": 1.0} if known is script else ("no_relation", 1.0)
+        fake = scripted(nlp, ScriptedEngine(tokenizer, lambda head, tail: known.get((head, tail), nothing)))  # type: ignore[call-overload]
+        seen.append((name, settings, fake))
+        return nlp
+
+    monkeypatch.setattr(evaluate_module, "load_pipeline", load)
+    return seen
+
+
+def test_given_pairs(engine: list[Any], data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run.jsonl"
+    result = invoke("--data", data, "--labels", "conll04", "--dataset", "conll04", "--out", out, "--train", data)
+    assert result.exit_code == 0, result.output
+    assert "protocol given" in result.stdout
+    assert "0.500 [" in result.stdout
+    assert "4 sentences (8 pairs) are in the training data too" in result.stdout
+    assert engine[0][:2] == (
+        "blank:en",
+        {"labels": {"@misc": "spacy-relx.Schema.v1", "name": "conll04"}, "no_relation": None},
+    )
+    info, records = read_records(out)
+    assert (info.dataset, info.split, info.protocol, info.negative) == ("conll04", "test", "given", None)
+    assert [r.answer for r in records] == ["Work_For", "Live_In"] * 4
+    again = invoke("score", out, "--per-label", "--json", tmp_path / "scores.json", "--rounds", 50)
+    assert again.exit_code == 0, again.output
+    assert "OrgBased_In" in again.stdout
+    (scores,) = json.loads((tmp_path / "scores.json").read_text())
+    assert (scores["micro"]["hits"], scores["micro"]["predicted"], scores["micro"]["gold"]) == (4, 8, 8)
+    assert scores["intervals"]["micro_f"] == {"value": 0.5, "low": 0.5, "high": 0.5}
+    assert scores["calibration"]["equal_mass"]["n"] == 8
+    strict = invoke("score", out, "--threshold", "0.7", "--json", tmp_path / "strict.json", "--rounds", 0)
+    assert strict.exit_code == 0, strict.output
+    assert json.loads((tmp_path / "strict.json").read_text())[0]["micro"]["p"] == 1.0
+
+
+def test_all_pairs_have_a_negative_and_a_table_of_their_own(engine: list[Any], data: Path, tmp_path: Path) -> None:
+    given, pairs = tmp_path / "given.jsonl", tmp_path / "all.jsonl"
+    assert invoke("--data", data, "--labels", "conll04", "--out", given, "--quiet").exit_code == 0
+    common = ["--data", data, "--labels", "conll04", "--protocol", "gold_entities", "--out", pairs, "--limit", 2]
+    result = invoke(*common, "--decoding", "free")
+    assert result.exit_code == 0, result.output
+    info, records = read_records(pairs)
+    assert (info.negative, info.settings["decoding"], info.counts["n_docs"]) == ("no_relation", "free", 2)
+    assert sum(r.answer is not None for r in records) == 4
+    tables = invoke("score", given, pairs, "--rounds", 0).stdout
+    assert tables.index("protocol given") < tables.index("protocol gold_entities")
+
+
+def test_threshold(data: Path, tmp_path: Path) -> None:
+    schema = {"name": "letters", "no_relation": "no_relation", "labels": {"r": {}, "s": {}, "t": {}}}
+    records = [record("ab", "r", "r", 0.8), record("ac", (), "r", 0.4), record("ad", "s", "s", 0.3)]
+    dev, test = tmp_path / "dev.jsonl", tmp_path / "test.jsonl"
+    write_records(dev, run(schema=schema), records)
+    write_records(test, run(split="test"), records)
+    out, labels = tmp_path / "thresholds.json", tmp_path / "labels.json"
+    result = invoke("threshold", dev, "--out", out, "--labels-out", labels, "--min-gold", 1)
+    assert result.exit_code == 0, result.output
+    assert "by label" in result.stdout
+    assert json.loads(out.read_text())["labels"] == {"r": 0.6, "s": 0.15}
+    assert json.loads(labels.read_text())["labels"]["r"] == {"threshold": 0.6}
+    scored = invoke("score", test, "--thresholds", out, "--json", tmp_path / "s.json", "--rounds", 0)
+    assert scored.exit_code == 0, scored.output
+    assert json.loads((tmp_path / "s.json").read_text())[0]["micro"]["f"] == 1.0
+    refused = invoke("threshold", test)
+    assert refused.exit_code == 1
+    assert "Expected a development set" in refused.stderr
+    wrong = invoke("score", test, "--thresholds", data)
+    assert wrong.exit_code == 1
+    assert "holds no thresholds" in wrong.stderr
+
+
+def test_compare(tmp_path: Path) -> None:
+    for name, answer in (("a", None), ("b", "r")):
+        write_records(tmp_path / f"{name}.jsonl", run(), [record("ab", "r", answer, doc=str(i)) for i in range(12)])
+    write_records(tmp_path / "c.jsonl", run("gold_entities"), [record("ab", "r", "r")])
+    paths = [tmp_path / f"{name}.jsonl" for name in "abc"]
+    result = invoke("compare", *paths[:2], "--rounds", 200, "--json", tmp_path / "out.json")
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "out.json").read_text())["p_value"] < 0.02
+    other = invoke("compare", paths[0], paths[2])
+    assert other.exit_code == 1
+    assert "Expected two runs of one task" in other.stderr
+
+
+def test_prompts(engine: list[Any], data: Path, tmp_path: Path) -> None:
+    common = ["prompts", "--data", data, "--labels", "conll04", "--limit", 2, "--decoding", "constrained"]
+    result = invoke(*common, "--train", data, "--out", tmp_path / "runs", "--system", "generic", "--system", "schema")
+    assert result.exit_code == 0, result.output
+    assert len(list((tmp_path / "runs").glob("*.jsonl"))) == 8
+    assert result.stdout.count("0.500") >= 8
+    assert "2 documents, 4 pairs" in result.stdout
+    assert len(engine) == 1  # one pipeline for all variants
+    without = invoke(*common, "--system", "training", "--cue", "Answer:")
+    assert without.exit_code == 0, without.output
+    assert without.stdout.count("training") == 1
+    assert invoke(*common, "--system", "polite").exit_code == 2
+
+
+def test_what_is_missing_is_named(engine: list[Any], data: Path, tmp_path: Path) -> None:
+    assert invoke().exit_code == 2
+    missing = invoke("--data", tmp_path / "no.spacy", "--out", tmp_path / "x.jsonl")
+    assert missing.exit_code == 1
+    assert "does not exist" in missing.stderr
+    other = invoke("--data", data, "--labels", "nyt11", "--out", tmp_path / "x.jsonl", "--quiet")
+    assert other.exit_code == 0, other.output
+    assert "8 gold relations have labels that the schema lacks" in other.stderr
+    bare = DocBin(docs=[spacy.blank("en")("Nothing here.")])
+    bare.to_disk(tmp_path / "bare.spacy")
+    empty = invoke("--data", tmp_path / "bare.spacy", "--out", tmp_path / "x.jsonl")
+    assert "no gold relations in 1 documents" in empty.stderr
+
+
+def test_help_needs_nothing_heavy() -> None:
+    for command in ([], ["score"], ["threshold"], ["compare"], ["prompts"]):
+        assert "Usage:" in invoke(*command, "--help").output
+    code = (
+        "import sys\nfrom spacy_relx.cli import app\n"
+        "assert not {'spacy_relx.pipeline', 'spacy_relx.evaluation.run', 'transformers'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
