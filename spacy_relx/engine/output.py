@@ -29,7 +29,7 @@ class OutputHead:
     """
 
     def __init__(self, model: Any) -> None:
-        layer = model.get_output_embeddings()
+        layer: Any = model.get_output_embeddings()
         # Rows of the matrix are read one by one. A quantised matrix has no rows to read, and a LoRA layer adds to what
         # its rows say.
         if type(layer) is not torch.nn.Linear or layer.bias is not None:
@@ -44,7 +44,7 @@ class OutputHead:
                     f"{type(model).__name__} changes its logits by `{name}`, which is not supported. Use a model of "
                     "the Llama, Mistral, Qwen or SmolLM families."
                 )
-        self._layer = layer
+        self._layer: Any = layer
         self._rows: dict[TokenIds, Tensor] = {}
 
     def forget(self) -> None:
