@@ -32,7 +32,8 @@ class OutputHead:
         layer: Any = model.get_output_embeddings()
         # Rows of the matrix are read one by one. A quantised matrix has no rows to read, and a LoRA layer adds to what
         # its rows say.
-        if type(layer) is not torch.nn.Linear or layer.bias is not None:
+        plain = type(layer) is torch.nn.Linear
+        if not plain or layer.bias is not None:
             raise ModelError(
                 f"{type(model).__name__} has the output layer {type(layer).__name__}, which cannot be read row by row. "
                 "Expected a plain matrix; merge the adapter, leave lm_head out of its target modules, or leave it "
