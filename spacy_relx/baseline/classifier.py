@@ -6,6 +6,7 @@ torch and transformers are imported where they are used, so that the package can
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,7 +146,7 @@ def build(
             )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelError(f"The encoder in {folder} could not be loaded: {error}") from error
-    longest = min(tokenizer.model_max_length, config.get("max_position_embeddings") or tokenizer.model_max_length)
+    longest = min(tokenizer.model_max_length, _n_positions(encoder, config) or tokenizer.model_max_length)
     if max_tokens > longest:
         raise ConfigError(f"max_tokens is {max_tokens}, but {folder} reads {longest} tokens. Expected no more.")
     pairs = PairEncoder(tokenizer, types, encoder.get_input_embeddings().num_embeddings, max_tokens)
@@ -164,17 +165,29 @@ def build(
     return Classifier(encoder.to(at), head.to(at), pairs, tuple(classes), 0 if pad is None else pad, at)
 
 
+def _n_positions(encoder: Any, config: Mapping[str, Any]) -> int | None:
+    """Most tokens that an encoder has positions for; None if it sets no limit."""
+    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    if table is not None and padding is not None:
+        # RoBERTa and its kin count positions from the one after padding's.
+        return int(table.num_embeddings) - int(padding) - 1
+    limit = config.get("max_position_embeddings")
+    return int(limit) if isinstance(limit, int) and limit > 0 else None
+
+
 def save(folder: Path, state: Mapping[str, Any], about: Mapping[str, Any]) -> None:
     """Write weights and what they are; a file is there whole or not at all."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    scratch = folder / f"{WEIGHTS}.part"
-    save_file(dict(state), scratch, metadata={"format": "pt", "relx": json.dumps(about)})
-    scratch.replace(folder / WEIGHTS)
-    scratch = folder / f"{ABOUT}.part"
-    scratch.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    scratch.replace(folder / ABOUT)
+    text = folder / f"{ABOUT}.part"
+    text.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    weights = folder / f"{WEIGHTS}.part"
+    save_file(dict(state), weights, metadata={"format": "pt", "relx": json.dumps(about)})
+    shutil.copymode(text, weights)  # safetensors are written for their owner only
+    weights.replace(folder / WEIGHTS)
+    text.replace(folder / ABOUT)
 
 
 def load(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:

@@ -93,7 +93,8 @@ def run_baseline(
     baseline = baseline or Baseline()
     recipe = baseline.recipe
     pairs = list(read_pairs(training, baseline.protocol, candidates=baseline.candidates))
-    asked = list(read_pairs(testing, baseline.protocol, candidates=baseline.candidates))
+    docs = list(testing)
+    asked = list(read_pairs(docs, baseline.protocol, candidates=baseline.candidates))
     examples = [(pair, label) for pair in pairs if pair.enumerated for label in pair.gold or (NEGATIVE,)]
     if not examples or not any(pair.enumerated for pair in asked):
         which = "training" if not examples else "test"
@@ -155,7 +156,7 @@ def run_baseline(
             "device": str(model.device),
         },
         counts={
-            "n_docs": len({pair.doc for pair in asked}),
+            "n_docs": len(docs),
             "n_asked": sum(pair.enumerated for pair in asked),
             "n_gold": sum(len(pair.gold) for pair in asked),
             "n_not_enumerated": sum(not pair.enumerated for pair in asked),

@@ -96,6 +96,7 @@ class RunReport:
         bins: (mean score, share of right answers, number of answers).
         ece: Expected calibration error, or None.
         samples: Errors of each kind: how many, and some to read.
+        part: (texts of the run, texts of the whole set) where the run has fewer than published figures are about.
     """
 
     name: str
@@ -108,6 +109,7 @@ class RunReport:
     bins: tuple[tuple[float, float, int], ...] = ()
     ece: float | None = None
     samples: Mapping[Kind, tuple[int, list[Sample]]] = field(default_factory=dict)
+    part: tuple[int, int] | None = None
 
     @property
     def dataset(self) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from spacy_relx.data import DATASETS
 from spacy_relx.errors import DataError
 from spacy_relx.evaluation.bootstrap import compare, intervals
 from spacy_relx.evaluation.calibration import average_precision, calibration, judge, precision_recall
@@ -26,7 +27,7 @@ from spacy_relx.evaluation.records import read_records
 from spacy_relx.evaluation.semeval import official_score
 from spacy_relx.report.confusion import confusion_counts
 from spacy_relx.report.contents import Comparison, LabelRow, Report, RunReport, Scores
-from spacy_relx.report.published import dataset_key
+from spacy_relx.report.published import dataset_key, figures_for
 from spacy_relx.report.samples import draw_samples
 
 if TYPE_CHECKING:
@@ -91,6 +92,12 @@ def make_report(paths: Sequence[Path], options: Options | None = None) -> Report
         tallies[name] = tally_documents(info, records, decision)
         runs.append(_report_run(name, info, records, decision, tallies[name], options))
     comparisons, notes = _compare(runs, tallies, options)
+    notes += [
+        f"{run.name} is about {run.part[0]:,} of the {run.part[1]:,} texts of {run.dataset}, {run.info.split}; the "
+        "published figures are about all of them."
+        for run in runs
+        if run.part is not None
+    ]
     return Report(
         title=options.title,
         runs=tuple(runs),
@@ -210,7 +217,19 @@ def _report_run(
         bins=tuple((b.score, b.right, b.n) for b in calibrated.bins) if calibrated else (),
         ece=calibrated.ece if calibrated else None,
         samples=draw_samples(settled, n_each=options.n_samples, seed=options.seed),
+        part=_part(info, len(tallies)),
     )
+
+
+def _part(info: RunInfo, n_docs: int) -> tuple[int, int] | None:
+    """Tell whether a run has clearly fewer texts than the published figures that stand beside it."""
+    n_docs = max(n_docs, int(info.counts.get("n_docs", 0)))
+    key = dataset_key(info.dataset)
+    if key is None or key not in DATASETS or not figures_for(info):
+        return None
+    n_rows = next((split.n_rows for split in DATASETS[key].splits if split.name == info.split), 0)
+    # A few texts of a set may have no pair at all.
+    return (n_docs, n_rows) if n_docs < 0.95 * n_rows else None
 
 
 def _more(info: RunInfo, records: Sequence[PairRecord], decision: Decision) -> list[tuple[str, float | None]]:

@@ -187,13 +187,15 @@ def _result_row(run: RunReport) -> Sequence[str]:
     s = run.scores
     interval = DASH if s.interval is None else f"{s.interval[0]:.3f}{DASH}{s.interval[1]:.3f}"
     rates = (s.macro_f, s.ceiling, s.candidate_recall, s.false_positive_rate)
-    return (_md(run.name), _num(s.p), _num(s.r), f"**{_num(s.f)}**", interval, *map(_num, rates), str(s.n_pairs))
+    name = _md(run.name) + (f" ({run.part[0]:,} of {run.part[1]:,} texts)" if run.part else "")
+    return (name, _num(s.p), _num(s.r), f"**{_num(s.f)}**", interval, *map(_num, rates), str(s.n_pairs))
 
 
 def _run_json(run: RunReport) -> dict[str, Any]:
     return {
         "name": run.name,
         "threshold": run.threshold,
+        "part": run.part,
         "info": asdict(run.info),
         "scores": asdict(run.scores),
         "labels": [asdict(row) for row in run.labels],

@@ -93,7 +93,10 @@ def _sections(report: Report, anchors: dict[str, str], with_plots: bool) -> list
         shown = [
             {
                 "title": f"{dataset_title(dataset)}, {split}",
-                "runs": [{"name": run.name, "anchor": anchors[run.name], "scores": run.scores} for run in runs],
+                "runs": [
+                    {"name": run.name, "anchor": anchors[run.name], "scores": run.scores, "part": run.part}
+                    for run in runs
+                ],
                 "published": figures_for(runs[0].info),
             }
             for dataset, split, runs in groups

@@ -325,8 +325,13 @@ def test_the_published_recipe_is_the_default() -> None:
 
 
 def test_lengths_that_do_not_fit(encoder: Path) -> None:
-    with pytest.raises(ConfigError, match=r"max_tokens is 256, but .* reads 128"):
+    with pytest.raises(ConfigError, match=r"max_tokens is 256, but .* reads 127"):
         run_baseline(corpus(), corpus(), tiny(encoder, recipe={"max_tokens": 256}), dataset="tiny")
+    # The longest that is let through can be read.
+    model = classifier.build(encoder, classes=["a", "b"], types=[], max_tokens=127, device="cpu", seed=0)
+    row = model.pairs(PairRecord("", "left " * 200, MentionRecord(0, 4, "left"), MentionRecord(5, 9, "left")))
+    assert len(row.ids) == 127
+    assert model.logits([row]).shape == (1, 2)
     with pytest.raises(ConfigError, match=r"max_tokens is 9\. Expected at least 14"):
         run_baseline(corpus(), corpus(), tiny(encoder, recipe={"max_tokens": 9}), dataset="tiny")
 

@@ -263,6 +263,13 @@ def test_runs_on_other_documents_are_not_compared_and_that_is_said(tmp_path: Pat
     assert "one and fewer cannot be compared" in report.notes[0]
 
 
+def test_a_part_of_a_test_set_is_called_one(runs: list[Path]) -> None:
+    report = make_report(runs, Options(**QUICK))
+    assert [run.part for run in report.runs] == [(8, 288), (8, 288), None]
+    assert report.notes[0].startswith("one is about 8 of the 288 texts of CoNLL04, test; the published figures")
+    assert "| one (8 of 288 texts) |" in to_markdown(report)
+
+
 def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
     paths = [write_run(tmp_path / folder / "run.jsonl") for folder in ("a", "b")]
     assert [run.name for run in make_report(paths, Options(**QUICK)).runs] == ["a/run", "b/run"]
