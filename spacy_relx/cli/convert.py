@@ -39,6 +39,9 @@ def convert(
     on_error: Annotated[
         OnError, typer.Option(help="A row or relation that cannot be used: skip reports it and goes on, raise stops.")
     ] = OnError.SKIP,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="One Doc for rows of the same text that follow each other (scierc, tacred).")
+    ] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="Most Docs; 0 for all.")] = 0,
     lang: Annotated[str, typer.Option(help="Language of the tokeniser, for texts that are not tokenised.")] = "en",
     list_all: Annotated[
@@ -74,8 +77,9 @@ def convert(
         if output.resolve() in {path.resolve() for path in inputs}:
             raise typer.BadParameter(f"The output {str(output)!r} is an input. Choose another place for it.")
         report = Report()
+        nlp = spacy.blank(lang)
         docs = read_docs(
-            found, inputs, spacy.blank(lang), on_error=on_error.value, limit=limit, report=report, **options
+            found, inputs, nlp, on_error=on_error.value, limit=limit, merge=merge, report=report, **options
         )
         corpus = DocBin(docs=docs, store_user_data=True)
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from spacy_relx.data.docs import GOLD_SPANS, Report, doc_id, read_docs
 from spacy_relx.data.fewrel import FEWREL, WIKI80
 from spacy_relx.data.gids import GIDS
 from spacy_relx.data.marked import KBP37, SCIERC, SEMEVAL
-from spacy_relx.data.mixtures import PromptRow, read_prompts
+from spacy_relx.data.mixtures import MIXTURES, PromptRow, read_prompts
 from spacy_relx.data.rebel import REBEL
 from spacy_relx.data.redocred import REDOCRED
 from spacy_relx.data.tacred import RETACRED, TACRED
@@ -53,6 +53,8 @@ def dataset(name: str) -> DataSet:
     Raises:
         DataError: There is none.
     """
+    if name in MIXTURES or f"Despina/{name}" in MIXTURES:
+        raise DataError(f"{name!r} holds finished prompts, not texts. Read it with spacy_relx.data.read_prompts.")
     if name not in DATASETS:
         raise DataError(
             f"There is no data set {name!r}.{did_you_mean(name, tuple(DATASETS))} Known: {', '.join(DATASETS)}."

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from spacy.language import Language
     from spacy.tokens import Span
 
-    from spacy_relx.data.base import DataSet
+    from spacy_relx.data.base import DataSet, Item
 
 #: Name of the span group with all gold mentions.
 GOLD_SPANS = "gold"
@@ -95,6 +95,7 @@ def read_docs(
     *,
     on_error: OnError = "skip",
     limit: int = 0,
+    merge: bool = False,
     report: Report | None = None,
     **options: str,
 ) -> Iterator[Doc]:
@@ -107,6 +108,7 @@ def read_docs(
         on_error: What to do with a row or relation that cannot be used: "skip" puts it into the report and goes on,
             "raise" stops.
         limit: Most Docs; 0: all.
+        merge: Whether rows of the same text that follow each other become one Doc with the pairs of all of them.
         report: Filled while the Docs are read.
         **options: The data set's own options.
 
@@ -122,21 +124,47 @@ def read_docs(
         if not path.is_file():
             raise DataError(f"{str(path)!r} does not exist. Expected a file of {dataset.title}; check the path.")
     for path in files:
-        for item in dataset.read(path, **settings):
+        items = dataset.read(path, **settings)
+        for n_rows, item in _merged(items) if merge else ((1, item) for item in items):
             problems = [item] if isinstance(item, Problem) else []
             doc = None
             if isinstance(item, Row):
                 doc, problems = make_doc(item, nlp)
+            report.n_rows += n_rows if isinstance(item, Row) else item.what == "row"
             for problem in problems:
                 if on_error == "raise" and problem.is_fault:
                     raise DataError(f"{problem} ({dataset.title}). Mend the data, or let it be skipped.")
                 report.problems.append(problem)
-                report.n_rows += problem.what == "row"
             if doc is not None:
                 _count(report, doc)
                 yield doc
                 if limit and report.n_docs >= limit:
                     return
+
+
+def _merged(items: Iterable[Item]) -> Iterator[tuple[int, Item]]:
+    """Merge neighbouring rows of one text; give (number of rows, row), and problems as they come."""
+    rows: list[Row] = []
+    for item in items:
+        if isinstance(item, Problem):
+            yield 1, item
+            continue
+        if rows and (item.text, item.words, item.sents) != (rows[0].text, rows[0].words, rows[0].sents):
+            yield len(rows), _merge(rows)
+            rows = []
+        rows.append(item)
+    if rows:
+        yield len(rows), _merge(rows)
+
+
+def _merge(rows: list[Row]) -> Row:
+    """Return the first row with the mentions and relations of all; equal mentions become one."""
+    index: dict[Mention, int] = {}
+    relations: list[tuple[int, int, str]] = []
+    for row in rows:
+        places = [index.setdefault(mention, len(index)) for mention in row.mentions]
+        relations += [(places[head], places[tail], label) for head, tail, label in row.relations]
+    return dataclasses.replace(rows[0], mentions=tuple(index), relations=tuple(relations))
 
 
 def make_doc(row: Row, nlp: Language) -> tuple[Doc | None, list[Problem]]:
@@ -201,7 +229,6 @@ def is_negative(label: str) -> bool:
 
 def _count(report: Report, doc: Doc) -> None:
     labels = [relation.label for relation in getattr(doc._, DEFAULT_ATTR)]
-    report.n_rows += 1
     report.n_docs += 1
     report.n_mentions += len(doc.spans[GOLD_SPANS])
     report.n_negatives += sum(map(is_negative, labels))

@@ -49,6 +49,11 @@ class _Document(NamedTuple):
     entities: list[list[_Place]]
     relations: list[tuple[int, int, str]]
 
+    def name(self, entity: int) -> str:
+        """Return the text of an entity's first mention."""
+        sent, start, end, _ = self.entities[entity][0]
+        return " ".join(self.sents[sent][start:end])
+
 
 def _read(path: Path, *, level: str = "sentence") -> Iterator[Item]:
     def parse(place: str, record: dict[str, Any]) -> Iterator[Item]:
@@ -83,7 +88,7 @@ def _as_sentences(place: str, document: _Document) -> Iterator[Item]:
     sent_of = [{mention.sent for mention in mentions} for mentions in document.entities]
     for head, tail, label in document.relations:
         if not sent_of[head] & sent_of[tail]:
-            detail = f"({document.entities[head][0]}, {label}, {document.entities[tail][0]}) in {document.title!r}"
+            detail = f"({document.name(head)}, {label}, {document.name(tail)}) in {document.title!r}"
             yield Problem(place, "no sentence has both arguments", detail, "relation", by_design=True)
     for sent, tokens in enumerate(document.sents):
         text, places = join_words(tokens)

@@ -28,12 +28,18 @@ def make_reader(dataset: DataSet) -> Callable[..., Callable[[Language], Iterable
     """Return the function that is registered for a data set.
 
     Its arguments are `path` (a file, or a list of files), `gold_entities` (whether the predicted Doc has the gold
-    entities, span group and sentence boundaries), `limit` (most Docs; 0: all), `on_error` ("skip" or "raise") and the
-    data set's options. What was read is logged; what was skipped is a warning.
+    entities, span group and sentence boundaries), `limit` (most Docs; 0: all), `on_error` ("skip" or "raise"), `merge`
+    (whether neighbouring rows of one text become one Doc) and the data set's options. What was read is logged; what
+    was skipped because of the data is a warning.
     """
 
     def reader(
-        path: Path, gold_entities: bool = True, limit: int = 0, on_error: OnError = "skip", **options: str
+        path: Path,
+        gold_entities: bool = True,
+        limit: int = 0,
+        on_error: OnError = "skip",
+        merge: bool = False,
+        **options: str,
     ) -> Callable[[Language], Iterable[Example]]:
         dataset.check_options(options)
         if on_error not in ("skip", "raise"):
@@ -41,7 +47,8 @@ def make_reader(dataset: DataSet) -> Callable[..., Callable[[Language], Iterable
 
         def read(nlp: Language) -> Iterable[Example]:
             report = Report()
-            for gold in read_docs(dataset, path, nlp, on_error=on_error, limit=limit, report=report, **options):
+            settings: dict[str, Any] = {"on_error": on_error, "limit": limit, "merge": merge, **options}
+            for gold in read_docs(dataset, path, nlp, report=report, **settings):
                 example = example_of(gold, gold_entities=gold_entities)
                 example.predicted.user_data[ID_KEY] = gold.user_data[ID_KEY]
                 yield example
@@ -65,6 +72,7 @@ def make_reader(dataset: DataSet) -> Callable[..., Callable[[Language], Iterable
     ]
     fixed = [parameter for name, parameter in signature.parameters.items() if name != "options"]
     annotations: dict[str, Any] = {"path": Path | list[Path], "gold_entities": bool, "limit": int, "on_error": str}
+    annotations["merge"] = bool
     fixed = [parameter.replace(annotation=annotations[parameter.name]) for parameter in fixed]
     reader.__signature__ = signature.replace(parameters=[*fixed, *own], return_annotation=inspect.Signature.empty)  # type: ignore[attr-defined]
     reader.__name__ = reader.__qualname__ = dataset.name

@@ -118,7 +118,7 @@ NYT11 = DataSet(
         Split("dev", "nyt/val_triples.json", 5000, 8489, 7985),
         Split("test", "nyt/test_triples.json", 5000, 8616, 8120),
     ),
-    note="Distant supervision; strings without offsets; several labels on 20 % of test pairs.",
+    note="Distant supervision; strings without offsets; several labels on 15 % of the test pairs.",
 )
 WEBNLG = DataSet(
     "webnlg",

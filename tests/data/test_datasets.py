@@ -295,6 +295,8 @@ def test_options_of_a_registered_reader() -> None:
         registry.resolve({"c": {**config, "level": "page"}})
     with pytest.raises(DataError, match="on_error is 'stop'"):
         registry.resolve({"c": {**config, "on_error": "stop"}})
+    merged = {"@readers": "spacy-relx.scierc.v1", "path": str(FILES / "scierc.txt"), "merge": True}
+    assert len(list(registry.resolve({"c": merged})["c"](spacy.blank("en")))) == 1
     several = {"@readers": "spacy-relx.tacred.v1", "path": [str(FILES / "tacred.json")] * 2}
     assert len(list(registry.resolve({"c": several})["c"](spacy.blank("en")))) == 4
 
@@ -379,10 +381,23 @@ def test_csv_rows_of_another_length(tmp_path: Path) -> None:
 def test_unknown_names() -> None:
     with pytest.raises(DataError, match="no data set 'conll4'"):
         dataset("conll4")
+    with pytest.raises(DataError, match=r"finished prompts, not texts. Read it with spacy_relx\.data\.read_prompts"):
+        dataset("re_gentune")
     with pytest.raises(DataError, match=r"has no option 'level'\. Its options: none"):
         read("kbp37", "kbp37.txt", level="sentence")
     with pytest.raises(DataError, match="on_error is 'log'"):
         read("kbp37", "kbp37.txt", on_error="log")
+
+
+def test_rows_of_one_text_merged() -> None:
+    docs, report = read("scierc", "scierc.txt", merge=True)
+    assert (len(docs), report.n_rows, report.n_relations) == (1, 3, 3)
+    assert [triple[1] for triple in docs[0]._.triples] == ["USED-FOR", "USED-FOR", "FEATURE-OF"]
+    assert len(docs[0].ents) == 4  # two of the six mentions are two others again
+    docs, report = read("tacred", "tacred.json", merge=True)
+    assert (len(docs), report.n_rows) == (2, 2)
+    docs, report = read("kbp37", "kbp37.txt", merge=True)
+    assert (len(docs), report.n_rows, report.count("row")) == (2, 3, 1)
 
 
 def test_limit_and_several_files() -> None:
