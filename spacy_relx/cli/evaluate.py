@@ -115,6 +115,14 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FILE.spacy", help="Training documents: scores are given without their sentences too."),
     ] = None,
+    spans_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Take mentions from this span group, not from the entities; converted data sets have all of theirs, "
+            "overlapping ones too, in `gold`.",
+        ),
+    ] = None,
     limit: Limit = 0,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -128,7 +136,7 @@ def evaluate(
     with errors_as_messages(debug):
         if data is None or out is None:
             raise typer.BadParameter("Expected --data FILE.spacy and --out RUN.jsonl, or one of the commands below.")
-        from spacy_relx.evaluation.leaks import sentence_keys
+        from spacy_relx.evaluation.leaks import training_sentences
         from spacy_relx.evaluation.records import write_records
         from spacy_relx.evaluation.run import evaluate as run
         from spacy_relx.evaluation.summary import summarise
@@ -136,10 +144,13 @@ def evaluate(
         settings = _settings(labels, model_preset, config, no_relation, protocol, pipeline)
         if decoding is not None:
             settings["decoding"] = decoding.value
+        if spans_key is not None:
+            candidates = settings.get("candidates") or {"@misc": "spacy-relx.EntityPairs.v1"}
+            settings["candidates"] = {**candidates, "spans_key": spans_key}
         default = "en_core_web_sm" if protocol is ProtocolName.PREDICTED_ENTITIES else "blank:en"
         nlp = load_pipeline(pipeline or default, settings)
         docs = _read_docs(data, nlp.vocab, limit)
-        seen = sentence_keys(_read_docs(train, nlp.vocab)) if train is not None else frozenset()
+        known = training_sentences(_read_docs(train, nlp.vocab)) if train is not None else None
         with _progress(len(docs), quiet) as tell:
             info, stream = run(
                 nlp,
@@ -148,7 +159,7 @@ def evaluate(
                 dataset=dataset or data.stem,
                 split=split,
                 use_types=types,
-                seen=seen,
+                train=known,
                 settings={"pipeline": pipeline or default, "data": str(data)},
                 progress=tell,
             )
@@ -468,7 +479,8 @@ def _show_runs(summaries: Iterable[tuple[str, dict[str, Any]]]) -> None:
             if leaks is not None:
                 stdout().print(
                     f"{name}: {leaks['n_sentences']} sentences ({leaks['n_pairs']} pairs) are in the training data "
-                    f"too; micro F {figure(leaks['micro_f'])} with them, {figure(leaks['micro_f_without'])} without."
+                    f"too, {leaks['n_exact']} of them word for word; micro F {figure(leaks['micro_f'])} with them, "
+                    f"{figure(leaks['micro_f_without'])} without."
                 )
             if summary["semeval_official_macro_f"] is not None:
                 stdout().print(f"{name}: official SemEval macro F {figure(summary['semeval_official_macro_f'], 4)}")

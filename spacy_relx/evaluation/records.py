@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 Protocol = Literal["given", "gold_entities", "predicted_entities"]
 PROTOCOLS: tuple[Protocol, ...] = ("given", "gold_entities", "predicted_entities")
 
+#: How a sentence occurs in training data; "" for not at all.
+Seen = Literal["", "exact", "alike"]
+
 
 @dataclass(frozen=True, slots=True)
 class MentionRecord:
@@ -48,7 +51,8 @@ class PairRecord:
         sentence: Character offsets of the sentence around the head, for showing.
         gold_types: Entity types of the two mentions in the annotations where those may differ from the types of `head`
             and `tail`: with predicted entities. None: there is nothing to compare.
-        seen: Whether the sentence also occurs in the training data that the run was told of.
+        seen: Whether the sentence also occurs in the training data that the run was told of: "exact", "alike" (but for
+            case and white space), or "" for no.
     """
 
     doc: str
@@ -62,7 +66,7 @@ class PairRecord:
     in_schema: bool = True
     sentence: tuple[int, int] = (0, 0)
     gold_types: tuple[str, str] | None = None
-    seen: bool = False
+    seen: Seen = ""
 
     @property
     def score(self) -> float:

@@ -16,13 +16,13 @@ from spacy.language import Language
 from spacy_relx.engine.types import Ranking
 from spacy_relx.errors import ConfigError, DataError
 from spacy_relx.evaluation.counts import NEGATIVE_LABELS, negative_labels, normalise_answer
-from spacy_relx.evaluation.leaks import sentence_key
+from spacy_relx.evaluation.leaks import TrainingSentences
 from spacy_relx.evaluation.records import PROTOCOLS, MentionRecord, PairRecord, Protocol, RunInfo
 from spacy_relx.pipeline import RelationExtractor
 from spacy_relx.relation import DEFAULT_ATTR, register
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Set
+    from collections.abc import Callable, Iterable, Iterator
 
     from spacy.tokens import Doc, Span
 
@@ -58,7 +58,7 @@ class _Run:
     protocol: Protocol
     use_types: bool
     attr: str
-    seen: Set[str]
+    train: TrainingSentences
     negatives: frozenset[str]
     counts: dict[str, Any]
     unknown: Counter[str] = field(default_factory=Counter)
@@ -72,7 +72,7 @@ def evaluate(
     dataset: str,
     split: str,
     use_types: bool | None = None,
-    seen: Set[str] = frozenset(),
+    train: TrainingSentences | None = None,
     attr: str = DEFAULT_ATTR,
     settings: dict[str, Any] | None = None,
     batch_size: int = 32,
@@ -97,7 +97,7 @@ def evaluate(
         split: "dev", "test", …
         use_types: Whether the labels' entity types limit pairs and answers; None: not with given pairs, where a type
             may give the answer away and the published system knew none.
-        seen: Sentences of the training data, from `leaks.sentence_keys`.
+        train: Sentences of the training data, from `leaks.training_sentences`; records say which they share.
         attr: The extension attribute of the gold relations.
         settings: More for `RunInfo.settings`.
         batch_size: Docs that are handed to the component at a time.
@@ -130,7 +130,9 @@ def evaluate(
         settings={**_settings(component), "use_types": use_types, **(settings or {})},
         counts={"n_docs": 0, "n_asked": 0, "n_gold": 0, "n_gold_pairs": 0, "n_not_enumerated": 0, "seconds": 0.0},
     )
-    run = _Run(component, nlp, protocol, use_types, attr, seen, negative_labels(negative), info.counts)
+    run = _Run(
+        component, nlp, protocol, use_types, attr, train or TrainingSentences(), negative_labels(negative), info.counts
+    )
     return info, _records(run, info, docs, batch_size, progress)
 
 
@@ -203,7 +205,7 @@ def _record(
         in_schema=in_schema,
         sentence=(start, end),
         gold_types=gold_types,
-        seen=bool(run.seen) and sentence_key(doc.text[start:end]) in run.seen,
+        seen=run.train.seen(doc.text[start:end]),
     )
 
 

@@ -46,6 +46,7 @@ def data(tmp_path: Path) -> Path:
         doc.ents = [Span(doc, 0, 1, "Peop"), Span(doc, 3, 4, "Org"), Span(doc, 5, 6, "Loc")]
         doc._.relations = [((0, 1), "Work_For", (3, 4)), ((3, 4), "OrgBased_In", (5, 6))]
         doc.user_data["id"] = f"s{i}"
+        doc.spans["gold"] = list(doc.ents)
         docs.add(doc)
     docs.to_disk(tmp_path / "conll.spacy")
     return tmp_path / "conll.spacy"
@@ -79,7 +80,7 @@ def test_given_pairs(engine: list[Any], data: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "protocol given" in result.stdout
     assert "0.500 [" in result.stdout
-    assert "4 sentences (8 pairs) are in the training data too" in result.stdout
+    assert "4 sentences (8 pairs) are in the training data too, 4 of them word for word" in result.stdout
     assert engine[0][:2] == (
         "blank:en",
         {"labels": {"@misc": "spacy-relx.Schema.v1", "name": "conll04"}, "no_relation": None},
@@ -103,10 +104,11 @@ def test_all_pairs_have_a_negative_and_a_table_of_their_own(engine: list[Any], d
     given, pairs = tmp_path / "given.jsonl", tmp_path / "all.jsonl"
     assert invoke("--data", data, "--labels", "conll04", "--out", given, "--quiet").exit_code == 0
     common = ["--data", data, "--labels", "conll04", "--protocol", "gold_entities", "--out", pairs, "--limit", 2]
-    result = invoke(*common, "--decoding", "free")
+    result = invoke(*common, "--decoding", "free", "--spans-key", "gold")
     assert result.exit_code == 0, result.output
     info, records = read_records(pairs)
     assert (info.negative, info.settings["decoding"], info.counts["n_docs"]) == ("no_relation", "free", 2)
+    assert info.settings["candidates"]["spans_key"] == "gold"
     assert sum(r.answer is not None for r in records) == 4
     tables = invoke("score", given, pairs, "--rounds", 0).stdout
     assert tables.index("protocol given") < tables.index("protocol gold_entities")

@@ -111,7 +111,7 @@ def test_documents_are_kept_apart() -> None:
 
 
 def test_records_survive_their_file(tmp_path: Any) -> None:
-    records = [record("ab", "r", "r", gold_types=("A", "B"), seen=True), record("ac", (), None)]
+    records = [record("ab", "r", "r", gold_types=("A", "B"), seen="alike"), record("ac", (), None)]
     write_records(tmp_path / "run.jsonl", run(symmetric=["s"]), records)
     info, found = read_records(tmp_path / "run.jsonl")
     assert info == run(symmetric=["s"])

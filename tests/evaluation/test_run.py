@@ -12,7 +12,7 @@ from tiny import FACTORY, LABELS, TEXT, ScriptedEngine, load_tokenizer, model_bl
 
 from spacy_relx.errors import ConfigError, DataError
 from spacy_relx.evaluation.counts import Counts
-from spacy_relx.evaluation.leaks import leak_report, sentence_keys
+from spacy_relx.evaluation.leaks import leak_report, training_sentences
 from spacy_relx.evaluation.metrics import score
 from spacy_relx.evaluation.prompt_variants import choose_examples, compare_variants, variants
 from spacy_relx.evaluation.run import evaluate
@@ -222,9 +222,13 @@ def test_leaks(tokenizer: Any) -> None:
     doc = gold_doc(nlp, [(APPLE, "founded_by", JOBS)])
     doc._.relations = [*doc._.relations, (PLACES[ADA][:2], "works_for", SECOND_APPLE[:2])]
     train = nlp.make_doc("steve jobs co-founded apple  in Cupertino .")
-    info, records = asked(nlp, [doc], seen=sentence_keys([train]))
-    assert [r.seen for r in records] == [True, False]
-    assert leak_report(info, records) == {"n_sentences": 1, "n_pairs": 1, "micro_f": 0.5, "micro_f_without": 0.0}
+    info, records = asked(nlp, [doc], train=training_sentences([train]))
+    assert [r.seen for r in records] == ["alike", ""]
+    expected = {"n_sentences": 1, "n_exact": 0, "n_pairs": 1, "micro_f": 0.5, "micro_f_without": 0.0}
+    assert leak_report(info, records) == expected
+    info, records = asked(nlp, [doc], train=training_sentences([doc]))
+    assert [r.seen for r in records] == ["exact", "exact"]
+    assert leak_report(info, records) == {**expected, "n_sentences": 2, "n_exact": 2, "n_pairs": 2}
     assert leak_report(*asked(nlp, [doc])) is None
 
 
