@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from spacy.util import logger
 
 from spacy_relx.data import DATASETS
 from spacy_relx.data.docs import ID_KEY, Report, read_docs
@@ -21,16 +22,14 @@ if TYPE_CHECKING:
 
     from spacy_relx.data.base import DataSet, OnError
 
-logger = logging.getLogger(__name__)
-
 
 def make_reader(dataset: DataSet) -> Callable[..., Callable[[Language], Iterable[Example]]]:
     """Return the function that is registered for a data set.
 
     Its arguments are `path` (a file, or a list of files), `gold_entities` (whether the predicted Doc has the gold
     entities, span group and sentence boundaries), `limit` (most Docs; 0: all), `on_error` ("skip" or "raise"), `merge`
-    (whether neighbouring rows of one text become one Doc) and the data set's options. What was read is logged; what
-    was skipped because of the data is a warning.
+    (whether neighbouring rows of one text become one Doc) and the data set's options. The first time, what
+    was read is logged where `spacy train` shows it, and what was skipped because of the data is a warning.
     """
 
     def reader(
@@ -45,13 +44,19 @@ def make_reader(dataset: DataSet) -> Callable[..., Callable[[Language], Iterable
         if on_error not in ("skip", "raise"):
             raise DataError(f"on_error is {on_error!r}. Expected 'skip' or 'raise'.")
 
+        is_new = True
+
         def read(nlp: Language) -> Iterable[Example]:
+            nonlocal is_new
             report = Report()
             settings: dict[str, Any] = {"on_error": on_error, "limit": limit, "merge": merge, **options}
             for gold in read_docs(dataset, path, nlp, report=report, **settings):
                 example = example_of(gold, gold_entities=gold_entities)
                 example.predicted.user_data[ID_KEY] = gold.user_data[ID_KEY]
                 yield example
+            if not is_new:  # training reads a corpus again and again
+                return
+            is_new = False
             logger.info("%s: %s", dataset.name, report)
             faults = [problem for problem in report.problems if problem.is_fault]
             if faults:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -301,10 +302,22 @@ def test_options_of_a_registered_reader() -> None:
     assert len(list(registry.resolve({"c": several})["c"](spacy.blank("en")))) == 4
 
 
+def test_a_registered_reader_says_what_it_read(caplog: pytest.LogCaptureFixture) -> None:
+    reader = registry.resolve({"c": {"@readers": "spacy-relx.conll04.v1", "path": str(FILES / "conll04_tags.json")}})
+    with caplog.at_level("INFO", logger="spacy"):
+        logging.getLogger("spacy").addHandler(caplog.handler)
+        try:
+            list(reader["c"](spacy.blank("en")))
+        finally:
+            logging.getLogger("spacy").removeHandler(caplog.handler)
+    assert "conll04: 2 rows read: 2 Docs, 4 mentions, 3 relations" in caplog.text
+
+
 def test_a_registered_reader_warns_of_what_it_skipped() -> None:
     reader = registry.resolve({"c": {"@readers": "spacy-relx.kbp37.v1", "path": str(FILES / "kbp37.txt")}})["c"]
     with pytest.warns(RelxWarning, match=r"3 rows read: 2 Docs.*skipped: 1 rows.*kbp37\.txt:9"):
         list(reader(spacy.blank("en")))
+    assert len(list(reader(spacy.blank("en")))) == 2  # and no second warning
     config = {"@readers": "spacy-relx.kbp37.v1", "path": str(FILES / "kbp37.txt"), "on_error": "raise"}
     with pytest.raises(DataError, match=r"kbp37\.txt:9: a marked entity is empty"):
         list(registry.resolve({"c": config})["c"](spacy.blank("en")))
