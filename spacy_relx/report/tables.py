@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 COMPARISON_NOTE = (
     "The paired test swaps the answers of the two runs document by document; p is how often a difference at least as "
     "large comes out by chance. With many comparisons, some small p come by chance too."
+)
+_ESCAPES = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "\\`*[]"},
+        **{character: f"&#{ord(character)};" for character in "&<>|#"},
+        "\0": "\\_",
+        "\n": " ",
+    }
 )
 #: Settings that are data of many lines; the JSON has them.
 _LONG = ("schema", "mirrors", "symmetric")
@@ -168,6 +177,7 @@ def _md_run(run: RunReport) -> list[str]:
 def settings_of(run: RunReport) -> list[tuple[str, str]]:
     """Return what produced a run, as (key, text)."""
     return [
+        ("data set", run.info.dataset),
         ("labels", str(len(run.info.labels))),
         ("negative", run.info.negative if run.info.negative is not None else DASH),
         *flatten({key: value for key, value in run.info.settings.items() if key not in _LONG}),
@@ -225,9 +235,8 @@ def _md_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def _md(text: str) -> str:
     """Escape what Markdown, or the HTML that it may hold, would take for markup."""
-    for character in "\\`*_[]<>|#":
-        text = text.replace(character, f"&#{ord(character)};" if character in "<>|#" else f"\\{character}")
-    return text
+    text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", "\0", text)  # inside a word an underscore is no markup
+    return text.translate(_ESCAPES)
 
 
 def _num(value: float | None) -> str:

@@ -34,7 +34,7 @@ from spacy_relx.report.contents import flatten
 from spacy_relx.report.gather import settle
 from spacy_relx.report.published import figures_for, published
 from spacy_relx.report.samples import draw_samples, error_kind, mark
-from spacy_relx.report.tables import to_markdown
+from spacy_relx.report.tables import _md, to_markdown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -360,6 +360,20 @@ def test_markdown_escapes_and_aligns(runs: list[Path]) -> None:
         assert len({line.count("|") for line in table.splitlines()}) == 1
     assert "(published)" in text.split("All pairs of gold entities")[0]
     assert "(published)" not in text.split("All pairs of gold entities")[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("works_for", "works_for"),
+        ("_a_ b__c", r"\_a\_ b\_\_c"),
+        ("<b> | # &lt;", "&#60;b&#62; &#124; &#35; &#38;lt;"),
+        ("*a* [b](c) `d` \\", r"\*a\* \[b\](c) \`d\` \\"),
+        ("two\nlines", "two lines"),
+    ],
+)
+def test_markdown_escapes(text: str, escaped: str) -> None:
+    assert _md(text) == escaped
 
 
 def test_without_samples_no_text_is_in_any_file(tmp_path: Path, runs: list[Path]) -> None:
