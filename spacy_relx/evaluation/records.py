@@ -104,7 +104,7 @@ def write_records(path: Path, info: RunInfo, records: Iterable[PairRecord]) -> N
     with scratch.open("w", encoding="utf-8") as file:
         file.write(json.dumps(asdict(info), ensure_ascii=False) + "\n")
         for record in records:
-            file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
+            file.write(json.dumps(_fields(record), ensure_ascii=False, default=_fields) + "\n")
     scratch.replace(path)
 
 
@@ -137,6 +137,11 @@ def read_records(path: Path) -> tuple[RunInfo, Iterator[PairRecord]]:
                     raise DataError(f"{path}:{number} is no record of a pair: {error!r}.") from error
 
     return info, records()
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    # `asdict` copies every tuple in depth, which is most of the time of writing a large run.
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 def _record(data: dict[str, Any]) -> PairRecord:
