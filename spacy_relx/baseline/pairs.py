@@ -42,7 +42,7 @@ def read_pairs(
     candidates = candidates or EntityPairs()
     names: Counter[str] = Counter()
     for number, doc in enumerate(docs):
-        name = doc_id(doc) or str(doc.user_data.get("id", number))
+        name = doc_id(doc) or str(number)
         names[name] += 1
         yield from _of_doc(doc, name if names[name] == 1 else f"{name}#{names[name]}", protocol, candidates, attr)
 

@@ -18,7 +18,7 @@ def component_settings(
     """
     settings = _read_config(config) if config is not None else {}
     if labels is not None:
-        key = "path" if Path(labels).suffix == ".json" or Path(labels).exists() else "name"
+        key = "path" if Path(labels).suffix == ".json" or Path(labels).is_file() else "name"
         settings["labels"] = {"@misc": "spacy-relx.Schema.v1", key: labels}
     if threshold is not None:
         settings["threshold"] = threshold

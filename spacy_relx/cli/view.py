@@ -34,6 +34,7 @@ def view(
 
         from spacy_relx import view as picture
         from spacy_relx._annotated import read_annotated
+        from spacy_relx.data.docs import doc_id
 
         path = output or source.with_suffix(".html")
         if path.suffix not in (".html", ".htm"):
@@ -42,8 +43,8 @@ def view(
         docs = list(islice(stream, limit or None))
         is_cut = next(stream, None) is not None
         for doc in docs:
-            if "id" in doc.user_data:
-                doc.user_data.setdefault("title", str(doc.user_data["id"]))
+            if (name := doc_id(doc)) is not None:
+                doc.user_data.setdefault("title", name)
         picture.save(docs, path, min_score=min_score, labels=label)
         if is_cut:
             stderr().print(f"Only the first {len(docs)} documents are shown; --limit 0 shows all.")

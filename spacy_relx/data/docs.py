@@ -217,8 +217,8 @@ def make_doc(row: Row, nlp: Language) -> tuple[Doc | None, list[Problem]]:
 
 
 def doc_id(doc: Doc) -> str | None:
-    """Return the identifier that a data set gives the text of this Doc, also after a DocBin; None if there is none."""
-    value = doc.user_data.get(ID_KEY)
+    """Return the identifier of this Doc: its data set's, also after a DocBin, or the `id` that `annotate` keeps."""
+    value = doc.user_data.get(ID_KEY, doc.user_data.get("id"))
     return None if value is None else str(value)
 
 

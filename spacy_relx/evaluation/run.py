@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from spacy.language import Language
 
+from spacy_relx.data.docs import doc_id
 from spacy_relx.engine.types import Ranking
 from spacy_relx.errors import ConfigError, DataError
 from spacy_relx.evaluation.counts import NEGATIVE_LABELS, negative_labels, normalise_answer
@@ -91,7 +92,7 @@ def evaluate(
 
     Args:
         pipeline: A pipeline with a relation extractor, or the component alone.
-        docs: Docs with gold relations, a document's id under `user_data["id"]` where it has one.
+        docs: Docs with gold relations, their ids where `data.doc_id` finds them, else their numbers.
         protocol: Which pairs are asked about.
         dataset: Name of the data set.
         split: "dev", "test", …
@@ -144,7 +145,7 @@ def _records(
     stream = enumerate(docs)
     while batch := list(islice(stream, batch_size)):
         start = time.perf_counter()
-        golds = [_gold(run, doc, _unique(str(doc.user_data.get("id", number)), ids)) for number, doc in batch]
+        golds = [_gold(run, doc, _unique(doc_id(doc) or str(number), ids)) for number, doc in batch]
         asked = _asked_docs(run, golds)
         pairs = [list(gold.pairs.values()) for gold in golds] if run.protocol == "given" else None
         answers = run.component.ask(asked, pairs, top_k=top_k, use_types=run.use_types)

@@ -390,7 +390,11 @@ def test_a_run_without_answers_has_a_report(tmp_path: Path) -> None:
 
 def test_more_figures(tmp_path: Path) -> None:
     label = "Cause-Effect(e1,e2)"
-    records = [record((label,), label, doc="a", seen=True), record((label,), None, doc="b"), record((), None, doc="c")]
+    records = [
+        record((label,), label, doc="a", seen="exact"),
+        record((label,), None, doc="b"),
+        record((), None, doc="c"),
+    ]
     path = tmp_path / "semeval.jsonl"
     write_records(path, RunInfo("semeval2010_task8", "test", "given", (label,), "Other"), records)
     more = dict(make_report([path], Options(**QUICK)).runs[0].scores.more)
