@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from spacy_relx.cache import Progress
 
-__all__ = ["GGUF_FILE", "convert_gguf", "embedded_gguf_path", "fetch_embedded_base", "fetch_hub"]
+__all__ = ["GGUF_FILE", "convert_gguf", "embedded_folder", "embedded_gguf_path", "fetch_embedded_base", "fetch_hub"]
 
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -89,6 +89,12 @@ def fetch_embedded_base(
 def embedded_gguf_path() -> Path:
     """Return where the embedded model's GGUF file is kept; it may not be there."""
     return cache_dir() / "gguf" / GGUF_FILE
+
+
+def embedded_folder() -> Path | None:
+    """Return the embedded model's folder if it is on this machine and complete; nothing is fetched."""
+    folder = _entry(cache_dir(), GGUF_SHA256, EMBEDDED_BASE)
+    return folder if entry_is_complete(folder) else None
 
 
 def convert_gguf(gguf: Path, progress: Progress | None = None, *, verify: bool = False) -> Path:

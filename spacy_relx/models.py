@@ -18,6 +18,7 @@ from thinc.shims import Shim
 
 from spacy_relx.engine.spec import EMBEDDED_BASE, ENGINES, ModelSpec
 from spacy_relx.errors import ConfigError
+from spacy_relx.licences import notice_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ FLAGSHIP_BASE = "meta-llama/Llama-3.2-3B-Instruct"
 FLAGSHIP_ADAPTER = "Despina/Llama-3.2-3B-Instruct-re_gentune-2-shot"
 
 #: Files of a LoRA adapter that a saved pipeline carries along.
-_ADAPTER_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
+_ADAPTER_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "LICENSE*", "NOTICE*", "USE_POLICY*")
 
 
 class EngineShim(Shim):  # type: ignore[misc]
@@ -41,10 +42,17 @@ class EngineShim(Shim):  # type: ignore[misc]
         max_pack_tokens: Most tokens of a pack; None: by device.
         deterministic: Never let documents share a pack, so that a document's scores do not depend, in the last digits,
             on what travels with it. On a processor this is always so.
+        family: The models that the architecture is for, where its name says so; what they are licensed under goes with
+            a saved pipeline.
     """
 
     def __init__(
-        self, spec: ModelSpec, engine: str = "packed", max_pack_tokens: int | None = None, deterministic: bool = False
+        self,
+        spec: ModelSpec,
+        engine: str = "packed",
+        max_pack_tokens: int | None = None,
+        deterministic: bool = False,
+        family: str | None = None,
     ) -> None:
         super().__init__(None)
         if engine not in ENGINES:
@@ -55,9 +63,15 @@ class EngineShim(Shim):  # type: ignore[misc]
         self.engine_name = engine
         self.max_pack_tokens = max_pack_tokens
         self.deterministic = deterministic
+        self.family = family
         self._engine: PackedEngine | ReferenceEngine | None = None
         self._adapter_copy: Path | None = None  # a folder of ours, removed with this object
         self._lock = threading.Lock()
+
+    @property
+    def notice(self) -> str | None:
+        """What the model's licence wants to go with it, where it wants anything."""
+        return notice_for(self.spec, self.family)
 
     @property
     def is_loaded(self) -> bool:
@@ -255,7 +269,7 @@ def build_llama32_gentune(
     Built with Llama: the base is under the Llama 3.2 Community License, and its Hub repository is gated. The settings
     are those of `build_causal_lm`; the adapter stays beside the quantised base, as it was trained.
     """
-    return build_causal_lm(
+    model = build_causal_lm(
         base,
         adapter,
         quantization=quantization,
@@ -268,6 +282,8 @@ def build_llama32_gentune(
         max_pack_tokens=max_pack_tokens,
         deterministic=deterministic,
     )
+    engine_shim(model).family = "Llama-3.2"
+    return model
 
 
 def _forward(model: Model, request: Callable[[Any], Any], is_train: bool) -> tuple[Any, Callable[[Any], Any]]:

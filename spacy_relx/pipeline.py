@@ -21,13 +21,14 @@ from spacy_relx.candidates import EntityPairs, context_text
 from spacy_relx.engine.packing import count_tokens
 from spacy_relx.engine.types import FreeAnswer, Question, Ranking
 from spacy_relx.errors import ConfigError, RelxWarning
+from spacy_relx.licences import NOTICE_FILE, add_to_meta
 from spacy_relx.models import EngineShim, engine_shim
 from spacy_relx.prompts import GenTunePrompt, PromptBuilder
 from spacy_relx.schema import MissingSchema, Schema
-from spacy_relx.settings import DEFAULT_CONFIG, Settings, check_entity_types, read_settings
+from spacy_relx.settings import DEFAULT_CONFIG, Settings, check_entity_types, read_settings, read_threshold
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from spacy.tokens import Doc, Span
     from thinc.api import Model
@@ -103,7 +104,9 @@ def make_relation_extractor(
     if not loading and isinstance(labels, (list, dict)):
         spans_key = getattr(candidates, "spans_key", None)
         check_entity_types(settings.schema, nlp, spans_key)
-    engine_shim(model)  # refuses the models of other packages
+    notice = engine_shim(model).notice  # refuses the models of other packages
+    if notice is not None:
+        add_to_meta(nlp._meta, notice)
     relations.register(settings.attr)
     return RelationExtractor(nlp.vocab, model, name, settings=settings, candidates=candidates, scorer=scorer)
 
@@ -160,7 +163,20 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
             "schema": schema,
             "no_relation": self.settings.no_relation,
             "candidate_pairs": self.candidate_pairs,
+            "threshold": self.settings.threshold,  # nothing for the scorer; `find-threshold` looks for it
         }
+
+    @cfg.setter
+    def cfg(self, value: Mapping[str, Any]) -> None:
+        # `spacy find-threshold` sets the threshold of each trial here, beside what it read.
+        # What it read is another component's, so only plain settings can be compared.
+        now = self.cfg
+        for key in ("attr", "schema", "no_relation"):
+            if key in value and value[key] != now[key]:
+                raise ConfigError(
+                    f"cfg was given another {key}. Only threshold can be set here; build a new component."
+                )
+        self.settings = replace(self.settings, threshold=read_threshold(value.get("threshold")))
 
     @property
     def schema(self) -> Schema:
@@ -293,6 +309,10 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
         files = self._shim.adapter_files()  # read first: `path` may be the folder they were loaded from
         path.mkdir(parents=True, exist_ok=True)
         srsly.write_json(path / "settings.json", self._saved())
+        if self._shim.notice is not None:
+            (path / NOTICE_FILE).write_text(f"{self._shim.notice}\n", encoding="utf8")
+        else:
+            (path / NOTICE_FILE).unlink(missing_ok=True)
         # The folder may hold the adapter of a pipeline that was saved there before; it would win when this is loaded.
         for old in (path / "adapter").glob("*"):
             if old.name not in files:

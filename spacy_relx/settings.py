@@ -58,6 +58,21 @@ class Settings:
         return negative.prompt if negative is not None and negative.name == self.no_relation else self.no_relation
 
 
+def read_threshold(value: Any) -> float | None:
+    """Check the component's threshold.
+
+    Raises:
+        ConfigError: If it is neither None nor a number in 0..1.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigError(f"threshold is {value!r}. Expected a number in 0..1, or null.")
+    if not 0 <= value <= 1:
+        raise ConfigError(f"threshold is {value!r}. Expected a number in 0..1: scores are probabilities.")
+    return float(value)
+
+
 def read_settings(
     *,
     labels: Any,
@@ -91,10 +106,7 @@ def read_settings(
     """
     _one_of("decoding", decoding, ("constrained", "free"))
     _one_of("scoring", scoring, ("trie", "sequence"))
-    if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, (int, float))):
-        raise ConfigError(f"threshold is {threshold!r}. Expected a number in 0..1, or null.")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise ConfigError(f"threshold is {threshold!r}. Expected a number in 0..1: scores are probabilities.")
+    threshold = read_threshold(threshold)
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
         raise ConfigError(f"top_k is {top_k!r}. Expected a whole number of at least 1.")
     if no_relation is not None and (not isinstance(no_relation, str) or not no_relation.strip()):
@@ -125,7 +137,7 @@ def read_settings(
         prompt=prompt,
         decoding=decoding,
         scoring=scoring,
-        threshold=None if threshold is None else float(threshold),
+        threshold=threshold,
         top_k=top_k,
         no_relation=no_relation,
         keep_no_relation=keep_no_relation,

@@ -12,6 +12,7 @@ from spacy_relx.cli.baseline import baseline
 from spacy_relx.cli.convert import convert
 from spacy_relx.cli.evaluate import app as _evaluate_app
 from spacy_relx.cli.fetch import fetch
+from spacy_relx.cli.info import info
 from spacy_relx.cli.report import report
 from spacy_relx.cli.view import view
 
@@ -28,6 +29,7 @@ app.command("fetch")(fetch)
 app.command("annotate")(annotate)
 app.command("view")(view)
 app.command("convert")(convert)
+app.command("info")(info)
 app.command("report")(report)
 app.command("baseline")(baseline)
 app.add_typer(_evaluate_app, name="evaluate")
