@@ -178,6 +178,8 @@ def test_errors_are_messages_and_debug_shows_them(run, fake, lines, tmp_path, mo
 
 def test_interrupt_exits_with_130_and_the_run_goes_on(lines, tmp_path):
     script = (
+        # A background job inherits an ignored interrupt; here it has to arrive.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"import sys, time; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
         "from test_corpus import make_nlp\n"
         "from spacy.language import Language\n"
