@@ -144,7 +144,6 @@ def test_the_component_takes_a_threshold_through_cfg(nlp: Language) -> None:
 
 
 def test_a_package_is_installed_and_answers_as_before(nlp: Language, saved: Path, tmp_path: Path) -> None:
-    pytest.importorskip("setuptools", reason="builds the package without a network")
     run_spacy("package", saved, tmp_path, "--name", "relx_tiny", "--version", "1.2.3", "--build", "none")
     source = tmp_path / "en_relx_tiny-1.2.3"
     meta = json.loads((source / "meta.json").read_text())
