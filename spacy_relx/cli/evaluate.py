@@ -123,6 +123,14 @@ def evaluate(
             "overlapping ones too, in `gold`.",
         ),
     ] = None,
+    directed: Annotated[
+        bool | None,
+        typer.Option(
+            "--directed/--undirected",
+            help="Ask about both orders of a pair, or only in text order, for labels that name the direction "
+            "themselves. Left out: as the component does.",
+        ),
+    ] = None,
     limit: Limit = 0,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -144,9 +152,10 @@ def evaluate(
         settings = _settings(labels, model_preset, config, no_relation, protocol, pipeline)
         if decoding is not None:
             settings["decoding"] = decoding.value
-        if spans_key is not None:
+        chosen = {"spans_key": spans_key, "directed": directed}
+        if wanted := {name: value for name, value in chosen.items() if value is not None}:
             candidates = settings.get("candidates") or {"@misc": "spacy-relx.EntityPairs.v1"}
-            settings["candidates"] = {**candidates, "spans_key": spans_key}
+            settings["candidates"] = {**candidates, **wanted}
         default = "en_core_web_sm" if protocol is ProtocolName.PREDICTED_ENTITIES else "blank:en"
         nlp = load_pipeline(pipeline or default, settings)
         docs = _read_docs(data, nlp.vocab, limit)
