@@ -1,7 +1,8 @@
 """The command line: `python -m spacy relx …`, `python -m spacy_relx …` and `spacy-relx …`.
 
-One file a command. A command imports what it needs when it runs, so that `--help` and the other commands stay quick.
-spaCy imports this module through its `spacy_cli` entry point; that puts the commands under its own.
+One file a command, or a folder for one that has commands under it. A command imports what it needs when it runs, so
+that `--help` and the other commands stay quick. spaCy imports this module through its `spacy_cli` entry point; that
+puts the commands under its own.
 """
 
 import typer

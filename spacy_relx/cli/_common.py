@@ -1,10 +1,11 @@
-"""What the commands share: where messages go, and what an error looks like."""
+"""What the commands share: options, where messages go, and what an error looks like."""
 
 from __future__ import annotations
 
 import os
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +18,24 @@ if TYPE_CHECKING:
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary; errors are still shown.")]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        "--labels", "-l", metavar="NAME|FILE", help="The relations: a packaged schema's name, or a JSON file."
+    ),
+]
+ModelPreset = Annotated[str | None, typer.Option(metavar="SmolLM2|Llama32GenTune", help="The model that is asked.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE.cfg",
+        exists=True,
+        dir_okay=False,
+        help="A config with a block [components.llama_relation_extractor]; the options above win over it.",
+    ),
+]
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from enum import StrEnum
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spacy_relx.cli._common import INTERRUPTED, Debug, Quiet, errors_as_messages, stderr
+from spacy_relx.cli._common import INTERRUPTED, Config, Debug, Labels, ModelPreset, Quiet, errors_as_messages, stderr
 from spacy_relx.cli._pipeline import component_name, component_settings, load_pipeline
 
 if TYPE_CHECKING:
@@ -42,30 +42,12 @@ def annotate(
         str,
         typer.Option("--pipeline", "-p", help="A spaCy pipeline: its name, its folder, or blank:LANG for none."),
     ] = "en_core_web_sm",
-    labels: Annotated[
-        str | None,
-        typer.Option(
-            "--labels", "-l", metavar="NAME|FILE", help="The relations: a packaged schema's name, or a JSON file."
-        ),
-    ] = None,
+    labels: Labels = None,
     threshold: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="The lowest score a relation may have.")
     ] = None,
-    model_preset: Annotated[
-        str | None,
-        typer.Option(metavar="SmolLM2|Llama32GenTune", help="The model that is asked."),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config",
-            "-c",
-            metavar="FILE.cfg",
-            exists=True,
-            dir_okay=False,
-            help="A config with a block [components.llama_relation_extractor]; the options above win over it.",
-        ),
-    ] = None,
+    model_preset: ModelPreset = None,
+    config: Config = None,
     text_key: Annotated[str, typer.Option(help="The key of the text in a JSON line.")] = "text",
     per_line: Annotated[bool, typer.Option("--per-line", help="Each line of a .txt file is a document.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Documents the pipeline takes at a time.")] = 64,
@@ -143,7 +125,6 @@ def annotate(
 def _file_hashes(labels: str | None) -> dict[str, str]:
     """Return what tells a schema file from a changed one; the pipeline's config has only its path."""
     import hashlib
-    from pathlib import Path
 
     if labels is None or not Path(labels).is_file():
         return {}

@@ -17,12 +17,12 @@ from typer.testing import CliRunner
 from spacy_relx import relation
 from spacy_relx.cli import app
 from spacy_relx.cli._pipeline import load_pipeline
+from spacy_relx.cli.evaluate import ask, prompts
 from spacy_relx.evaluation.records import read_records, write_records
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-evaluate_module = sys.modules["spacy_relx.cli.evaluate"]
 relation.register()
 WORDS = ["Ann", "works", "for", "Acme", "in", "Rome", "."]
 
@@ -70,7 +70,8 @@ def engine(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         seen.append((name, settings, fake))
         return nlp
 
-    monkeypatch.setattr(evaluate_module, "load_pipeline", load)
+    for module in (ask, prompts):
+        monkeypatch.setattr(module, "load_pipeline", load)
     return seen
 
 

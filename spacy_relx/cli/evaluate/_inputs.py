@@ -1,0 +1,86 @@
+"""What the commands of `evaluate` are given: settings from their options, annotated documents, thresholds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from spacy_relx.cli._pipeline import component_settings
+from spacy_relx.cli.evaluate._options import ProtocolName
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from spacy.tokens import Doc
+
+    from spacy_relx.evaluation.metrics import Decision
+
+
+def settings_for(
+    labels: str | None,
+    model_preset: str | None,
+    config: Path | None,
+    no_relation: str | None,
+    protocol: ProtocolName,
+    pipeline: str | None,
+) -> dict[str, Any]:
+    """The component's settings; a pipeline that has the component keeps its own."""
+    from spacy_relx.schema import Schema, make_schema, parse_labels
+
+    settings = component_settings(labels, None, model_preset, config)
+    if no_relation is not None:
+        settings["no_relation"] = None if no_relation == "null" else no_relation
+    elif "no_relation" not in settings and (settings or pipeline is None):
+        chosen = settings.get("labels")
+        if isinstance(chosen, dict) and "@misc" in chosen:
+            schema: Any = make_schema(**{key: value for key, value in chosen.items() if key != "@misc"})
+        else:
+            schema = parse_labels(chosen)
+        own = schema.no_relation if isinstance(schema, Schema) else None
+        if own is not None:
+            settings["no_relation"] = own
+        elif protocol is ProtocolName.GIVEN:
+            settings["no_relation"] = None
+    return settings
+
+
+def read_docs(path: Path, vocab: Any, limit: int = 0) -> list[Doc]:
+    """Docs with gold relations; `limit` 0 means all.
+
+    Raises:
+        DataError: If there is no such file, or nothing in it has a relation.
+    """
+    from itertools import islice
+
+    from spacy_relx import relation
+    from spacy_relx._inputs import load_docbin
+    from spacy_relx.errors import DataError
+
+    if not path.is_file():
+        raise DataError(f"{str(path)!r} does not exist. Expected a .spacy file with gold relations.")
+    relation.register()
+    docs = list(islice(load_docbin(path).get_docs(vocab), limit or None))
+    if not any(doc._.relations for doc in docs):
+        raise DataError(f"{str(path)!r} has no gold relations in {len(docs)} documents. Expected some.")
+    return docs
+
+
+def decision_of(threshold: float, file: Path | None, negative: str | None) -> Decision:
+    """Thresholds: one for all labels, or those of a file.
+
+    Raises:
+        DataError: If the file holds no thresholds.
+    """
+    import json
+
+    from spacy_relx.errors import DataError
+    from spacy_relx.evaluation.metrics import Decision
+
+    if file is None:
+        return Decision(threshold, negative=negative)
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        labels = {str(name): float(value) for name, value in data["labels"].items()}
+        common = threshold if data["threshold"] is None else float(data["threshold"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"{file} holds no thresholds: {error!r}. Expected what `evaluate threshold` writes.") from error
+    return Decision(common, labels, negative)

@@ -1,0 +1,132 @@
+"""`evaluate` itself: asks a model about annotated documents, keeps the answers, prints the scores."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import Annotated, Any
+
+import typer
+
+from spacy_relx.cli._common import Config, Debug, Labels, ModelPreset, Quiet, errors_as_messages, stderr
+from spacy_relx.cli._pipeline import load_pipeline
+from spacy_relx.cli.evaluate._inputs import read_docs, settings_for
+from spacy_relx.cli.evaluate._options import DecodingName, Limit, NoRelation, ProtocolName
+from spacy_relx.cli.evaluate._outputs import progress, show_runs
+
+
+def evaluate(
+    context: typer.Context,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FILE.spacy", help="Annotated documents: a DocBin with gold relations."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="RUN.jsonl", help="Where to write records.")
+    ] = None,
+    protocol: Annotated[
+        ProtocolName,
+        typer.Option(
+            help="given: the annotated pairs, as published. gold_entities: all candidate pairs of annotated entities. "
+            "predicted_entities: those of the entities that the pipeline finds."
+        ),
+    ] = ProtocolName.GIVEN,
+    dataset: Annotated[str | None, typer.Option(help="Name of the data set; the file's name if left out.")] = None,
+    split: Annotated[str, typer.Option(help="dev, test, …; thresholds are never chosen on test.")] = "test",
+    pipeline: Annotated[
+        str | None,
+        typer.Option(
+            "--pipeline",
+            "-p",
+            help="A spaCy pipeline: its name, its folder, or blank:LANG. Left out: blank:en, or en_core_web_sm for "
+            "predicted entities.",
+        ),
+    ] = None,
+    labels: Labels = None,
+    model_preset: ModelPreset = None,
+    config: Config = None,
+    no_relation: NoRelation = None,
+    decoding: Annotated[DecodingName | None, typer.Option(help="How the model answers.")] = None,
+    types: Annotated[
+        bool | None,
+        typer.Option(
+            "--types/--no-types",
+            help="Whether the labels' entity types limit pairs and answers. Left out: not with given pairs.",
+        ),
+    ] = None,
+    train: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.spacy", help="Training documents: scores are given without their sentences too."),
+    ] = None,
+    spans_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Take mentions from this span group, not from the entities; converted data sets have all of theirs, "
+            "overlapping ones too, in `gold`.",
+        ),
+    ] = None,
+    directed: Annotated[
+        bool | None,
+        typer.Option(
+            "--directed/--undirected",
+            help="Ask about both orders of a pair, or only in text order, for labels that name the direction "
+            "themselves. Left out: as the component does.",
+        ),
+    ] = None,
+    limit: Limit = 0,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Ask a model about annotated documents, write what it answered, and print the scores.
+
+    No threshold applies here; `evaluate score` takes one, and `evaluate threshold` finds it on development data.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    with errors_as_messages(debug):
+        if data is None or out is None:
+            raise typer.BadParameter("Expected --data FILE.spacy and --out RUN.jsonl, or one of the commands below.")
+        from spacy_relx.evaluation.leaks import training_sentences
+        from spacy_relx.evaluation.records import write_records
+        from spacy_relx.evaluation.run import evaluate as run
+        from spacy_relx.evaluation.summary import summarise
+
+        settings = settings_for(labels, model_preset, config, no_relation, protocol, pipeline)
+        if decoding is not None:
+            settings["decoding"] = decoding.value
+        chosen = {"spans_key": spans_key, "directed": directed}
+        if wanted := {name: value for name, value in chosen.items() if value is not None}:
+            candidates = settings.get("candidates") or {"@misc": "spacy-relx.EntityPairs.v1"}
+            settings["candidates"] = {**candidates, **wanted}
+        default = "en_core_web_sm" if protocol is ProtocolName.PREDICTED_ENTITIES else "blank:en"
+        nlp = load_pipeline(pipeline or default, settings)
+        docs = read_docs(data, nlp.vocab, limit)
+        known = training_sentences(read_docs(train, nlp.vocab)) if train is not None else None
+        with progress(len(docs), quiet) as tell:
+            info, stream = run(
+                nlp,
+                docs,
+                protocol.value,
+                dataset=dataset or data.stem,
+                split=split,
+                use_types=types,
+                train=known,
+                settings={"pipeline": pipeline or default, "data": str(data)},
+                progress=tell,
+            )
+            records = list(stream)
+        write_records(out, info, records)
+        _warn_of_unknown(info.counts)
+        if not quiet:
+            show_runs([(str(out), summarise(info, records))])
+            stderr().print(f"{info.counts['n_asked']} pairs in {info.counts['seconds']:.1f} s; records in {out}.")
+
+
+def _warn_of_unknown(counts: dict[str, Any]) -> None:
+    unknown = counts.get("gold_labels_outside_schema")
+    if unknown:
+        shown = ", ".join(f"{label} ({n})" for label, n in list(unknown.items())[:5])
+        stderr().print(
+            f"{sum(unknown.values())} gold relations have labels that the schema lacks and can only be missed: {shown}"
+            f"{', …' if len(unknown) > 5 else ''}. Give the data set's labels with --labels."
+        )
