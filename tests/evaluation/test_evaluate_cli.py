@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,11 +19,13 @@ from spacy_relx import relation
 from spacy_relx.cli import app
 from spacy_relx.cli._pipeline import load_pipeline
 from spacy_relx.cli.evaluate import ask, prompts
+from spacy_relx.data import dataset, read_docs
 from spacy_relx.evaluation.records import read_records, write_records
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from spacy_relx.evaluation.records import PairRecord, RunInfo
 
+SEMEVAL = Path(__file__).parents[1] / "data" / "files" / "semeval.TXT"
 relation.register()
 WORDS = ["Ann", "works", "for", "Acme", "in", "Rome", "."]
 
@@ -113,6 +116,65 @@ def test_all_pairs_have_a_negative_and_a_table_of_their_own(engine: list[Any], d
     assert sum(r.answer is not None for r in records) == 4
     tables = invoke("score", given, pairs, "--rounds", 0).stdout
     assert tables.index("protocol given") < tables.index("protocol gold_entities")
+
+
+@pytest.fixture
+def tiny_config(tiny_llama: Path, tmp_path: Path) -> Path:
+    """A config whose model is a tiny one that is really asked."""
+    path = tmp_path / "tiny.cfg"
+    path.write_text(
+        f'[components.{FACTORY}]\nfactory = "{FACTORY}"\n\n[components.{FACTORY}.model]\n'
+        f'@architectures = "spacy-relx.CausalLM.v1"\nbase = "{tiny_llama}"\ndtype = "float32"\ndevice = "cpu"\n'
+    )
+    return path
+
+
+def recorded(out: Path, *args: Any) -> tuple[RunInfo, list[PairRecord]]:
+    result = invoke("--out", out, *args, "--quiet")
+    assert result.exit_code == 0, result.output
+    info, records = read_records(out)
+    return info, list(records)
+
+
+def test_pairs_in_text_order_are_the_given_pairs_where_labels_name_the_direction(
+    tiny_config: Path, tmp_path: Path
+) -> None:
+    docs = list(read_docs(dataset("semeval2010_task8"), SEMEVAL, spacy.blank("en")))
+    DocBin(docs=docs, store_user_data=True).to_disk(tmp_path / "semeval.spacy")
+    common = ["--data", tmp_path / "semeval.spacy", "--labels", "semeval2010_task8", "--config", tiny_config]
+    _, given = recorded(tmp_path / "given.jsonl", *common, "--protocol", "given")
+    every = [*common, "--protocol", "gold_entities"]
+    info, once = recorded(tmp_path / "once.jsonl", *every, "--undirected")
+    assert info.settings["candidates"]["directed"] is False
+    assert info.counts["n_asked"] == len(docs) == len(once)
+    assert all(r.head.end <= r.tail.start for r in once)
+    # The same prompts in the same order: the same records, to the last digit.
+    assert once == given
+    info, both = recorded(tmp_path / "both.jsonl", *every)
+    assert info.counts["n_asked"] == len(both) == 2 * len(docs)
+    assert {(r.doc, r.head.start, r.tail.start) for r in both} > {(r.doc, r.head.start, r.tail.start) for r in once}
+
+
+def test_overlapping_mentions_are_asked_about_in_the_span_group(tiny_config: Path, tmp_path: Path) -> None:
+    doc = Doc(spacy.blank("en").vocab, ["Ann", "leads", "Acme", "Rome", "."], sent_starts=[True] + [False] * 4)
+    ann, firm, place = Span(doc, 0, 1, "Peop"), Span(doc, 2, 4, "Org"), Span(doc, 3, 4, "Loc")
+    doc.ents = [ann, firm]
+    doc.spans["gold"] = [ann, firm, place]
+    doc._.relations = [((2, 4), "OrgBased_In", (3, 4)), ((0, 1), "Live_In", (3, 4)), ((0, 1), "Work_For", (2, 4))]
+    DocBin(docs=[doc], store_user_data=True).to_disk(tmp_path / "nested.spacy")
+    common = ["--data", tmp_path / "nested.spacy", "--labels", "conll04", "--config", tiny_config]
+    every = [*common, "--protocol", "gold_entities", "--no-types"]
+    info, flat = recorded(tmp_path / "flat.jsonl", *every)
+    assert (info.counts["n_asked"], info.counts["n_not_enumerated"]) == (2, 2)
+    info, nested = recorded(tmp_path / "nested.jsonl", *every, "--spans-key", "gold")
+    assert (info.counts["n_asked"], info.counts["n_not_enumerated"]) == (6, 0)
+    asked = {(r.head.text, r.tail.text): r for r in nested}
+    assert len(asked) == 6
+    assert asked["Acme Rome", "Rome"].gold == ("OrgBased_In",)
+    assert {pair for pair, r in asked.items() if r.gold} == {(r.head.text, r.tail.text) for r in flat if r.gold}
+    # The pairs of entities are answered as they were without the mention inside one.
+    alone = next(r for r in flat if r.enumerated and r.gold)
+    assert dict(asked[alone.head.text, alone.tail.text].scores) == pytest.approx(dict(alone.scores), abs=1e-5)
 
 
 def test_threshold(data: Path, tmp_path: Path) -> None:
