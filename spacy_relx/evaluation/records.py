@@ -100,12 +100,21 @@ class RunInfo:
 def write_records(path: Path, info: RunInfo, records: Iterable[PairRecord]) -> None:
     """Write JSON Lines: the run first, then a record a line. The file appears only when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f"{path.name}.part")
+    scratch = path.with_name(f"{path.name}.tmp")
     with scratch.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(info), ensure_ascii=False) + "\n")
-        for record in records:
-            file.write(json.dumps(_fields(record), ensure_ascii=False, default=_fields) + "\n")
+        file.write(header_line(info))
+        file.writelines(map(record_line, records))
     scratch.replace(path)
+
+
+def header_line(info: RunInfo) -> str:
+    """The first line of a file of records."""
+    return json.dumps(asdict(info), ensure_ascii=False) + "\n"
+
+
+def record_line(record: PairRecord) -> str:
+    """A further line of a file of records."""
+    return json.dumps(_fields(record), ensure_ascii=False, default=_fields) + "\n"
 
 
 def read_records(path: Path) -> tuple[RunInfo, Iterator[PairRecord]]:
@@ -128,11 +137,15 @@ def read_records(path: Path) -> tuple[RunInfo, Iterator[PairRecord]]:
         raise DataError(f"{path}:1 does not describe an evaluation run. Expected a file of `evaluate`.") from error
 
     def records() -> Iterator[PairRecord]:
+        text = ""
         # Opened anew: whoever wants only the run leaves no file open.
         with path.open(encoding="utf-8") as file:
             for number, line in islice(enumerate(file, 1), 1, None):
                 try:
-                    yield _record(json.loads(line))
+                    fields = json.loads(line)
+                    if fields["text"] != text:
+                        text = fields["text"]
+                    yield _record({**fields, "text": text})  # the pairs of a document share its text in memory
                 except (ValueError, TypeError, KeyError) as error:
                     raise DataError(f"{path}:{number} is no record of a pair: {error!r}.") from error
 

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     _Pair = tuple[Place, Place]
 
 
+#: The key of `RunInfo.counts` for gold labels that cannot be answered, each with how often it occurs.
+_OUTSIDE = "gold_labels_outside_schema"
+
+
 @dataclass(frozen=True, slots=True)
 class _Gold:
     """The annotations of one Doc.
@@ -106,7 +110,8 @@ def evaluate(
 
     Returns:
         The run and its records, which are made as they are asked for. `RunInfo.counts` is complete when they are all
-        there.
+        there. To go on with an earlier run of the same Docs, put into it, before the first record is taken, what it was
+        at a call of `progress`: the Docs that were done then are passed over.
 
     Raises:
         ConfigError: If the pipeline cannot do what the protocol needs.
@@ -141,11 +146,14 @@ def _records(
     run: _Run, info: RunInfo, docs: Iterable[Doc], batch_size: int, progress: Callable[[int], None] | None
 ) -> Iterator[PairRecord]:
     counts, ids = run.counts, Counter[str]()
+    run.unknown.update(counts.get(_OUTSIDE, {}))
     top_k = max(run.component.settings.top_k, 2)
     stream = enumerate(docs)
+    for number, doc in islice(stream, counts["n_docs"]):
+        _unique(_name(number, doc), ids)
     while batch := list(islice(stream, batch_size)):
         start = time.perf_counter()
-        golds = [_gold(run, doc, _unique(doc_id(doc) or str(number), ids)) for number, doc in batch]
+        golds = [_gold(run, doc, _unique(_name(number, doc), ids)) for number, doc in batch]
         asked = _asked_docs(run, golds)
         pairs = [list(gold.pairs.values()) for gold in golds] if run.protocol == "given" else None
         answers = run.component.ask(asked, pairs, top_k=top_k, use_types=run.use_types)
@@ -153,12 +161,12 @@ def _records(
         counts["n_docs"] += len(golds)
         for gold, doc, answered in zip(golds, asked, answers):
             yield from _of_document(run, gold, doc, answered)
+        if run.unknown:
+            # Such labels can only be missed; a schema with other names than the data shows here.
+            counts[_OUTSIDE] = dict(run.unknown.most_common())
         if progress is not None:
             progress(counts["n_docs"])
     counts["seconds"] = round(counts["seconds"], 3)
-    if run.unknown:
-        # Such labels can only be missed; a schema with other names than the data shows here.
-        counts["gold_labels_outside_schema"] = dict(run.unknown.most_common())
     info.settings["threshold"] = run.component.default_threshold
 
 
@@ -326,6 +334,10 @@ def _sentence(doc: Doc, span: Span) -> tuple[int, int]:
         return 0, len(doc.text)
     sentence = doc[span.start].sent
     return sentence.start_char, sentence.end_char
+
+
+def _name(number: int, doc: Doc) -> str:
+    return doc_id(doc) or str(number)
 
 
 def _unique(name: str, ids: Counter[str]) -> str:

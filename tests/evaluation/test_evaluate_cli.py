@@ -20,6 +20,7 @@ from spacy_relx.cli import app
 from spacy_relx.cli._pipeline import load_pipeline
 from spacy_relx.cli.evaluate import ask, prompts
 from spacy_relx.data import dataset, read_docs
+from spacy_relx.evaluation.partial import PartialRun
 from spacy_relx.evaluation.records import read_records, write_records
 
 if TYPE_CHECKING:
@@ -175,6 +176,94 @@ def test_overlapping_mentions_are_asked_about_in_the_span_group(tiny_config: Pat
     # The pairs of entities are answered as they were without the mention inside one.
     alone = next(r for r in flat if r.enumerated and r.gold)
     assert dict(asked[alone.head.text, alone.tail.text].scores) == pytest.approx(dict(alone.scores), abs=1e-5)
+
+
+@pytest.fixture
+def many(data: Path) -> Path:
+    """Seventy documents, so that there are three batches, with a label that the schema lacks."""
+    vocab = spacy.blank("en").vocab
+    docs = [doc for _ in range(18) for doc in DocBin().from_disk(data).get_docs(vocab)][:70]
+    docs[3]._.relations = [*docs[3]._.relations, ((0, 1), "Unknown", (5, 6))]
+    DocBin(docs=docs, store_user_data=True).to_disk(data.with_name("many.spacy"))
+    return data.with_name("many.spacy")
+
+
+def same_but_time(path: Path) -> list[Any]:
+    first, *rest = path.read_text().splitlines()
+    info = json.loads(first)
+    assert info["counts"].pop("seconds") > 0
+    return [info, *rest]
+
+
+class Killed(BaseException):
+    """Nothing catches it, as nothing catches a kill."""
+
+
+def stop_after(n: int, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the next run raise when it has written `n` records."""
+    write, n_written = PartialRun.write, 0
+
+    def stop(self: PartialRun, record: Any) -> None:
+        nonlocal n_written
+        write(self, record)
+        n_written += 1
+        if n_written == n:
+            monkeypatch.setattr(PartialRun, "write", write)
+            raise error
+
+    monkeypatch.setattr(PartialRun, "write", stop)
+
+
+def test_a_run_that_was_killed_goes_on(
+    tiny_config: Path, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ["--data", many, "--labels", "conll04", "--config", tiny_config, "--protocol", "gold_entities"]
+    whole, out, part = tmp_path / "whole.jsonl", tmp_path / "run.jsonl", tmp_path / "run.jsonl.part"
+    assert invoke(*common, "--out", whole, "--quiet").exit_code == 0
+    assert sorted(path.name for path in tmp_path.glob("whole*")) == ["whole.jsonl"]
+    n_pairs = len(whole.read_text().splitlines()) - 1
+    in_third_batch = n_pairs * 66 // 70
+    stop_after(in_third_batch, Killed(), monkeypatch)
+    with pytest.raises(Killed):
+        invoke(*common, "--out", out)
+    assert not out.exists()
+    # What is behind the last whole line was cut off, as by a power failure.
+    with part.open("ab") as file:
+        file.write(b'{"doc": "s')
+    again = invoke(*common, "--out", out)
+    assert again.exit_code == 0, again.output
+    assert f"Going on after the 64 documents in {part}." in again.stderr
+    assert same_but_time(out) == same_but_time(whole)
+    assert not list(tmp_path.glob("run.jsonl.*"))
+    info, _ = read_records(out)
+    assert info.counts["gold_labels_outside_schema"] == {"Unknown": 1}
+
+
+def test_a_failure_says_what_is_kept_and_another_run_starts_anew(
+    engine: list[Any], many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, part = tmp_path / "run.jsonl", tmp_path / "run.jsonl.part"
+    common = ["--data", many, "--labels", "conll04", "--out", out]
+    for error, code in ((KeyboardInterrupt(), 130), (OSError("disk full"), 1)):
+        stop_after(70, error, monkeypatch)
+        stopped = invoke(*common)
+        assert stopped.exit_code == code
+        assert f"documents are in {part}; the same command goes on from there." in stopped.stderr
+    assert not out.exists()
+    for change, reason, n_docs in ((["--split", "dev"], "another split", 70), (["--limit", "69"], "another limit", 69)):
+        stop_after(5, OSError("disk full"), monkeypatch)
+        assert invoke(*common).exit_code == 1
+        changed = invoke(*common, *change, "--quiet")
+        assert changed.exit_code == 0, changed.output
+        assert f"{part} is not continued: it was begun with {reason}. Starting anew." in changed.stderr
+        assert len(list(read_records(out)[1])) == 2 * n_docs + 1
+    part.write_text("something else")
+    assert "not the part of an evaluation" in invoke(*common, "--quiet").stderr
+    assert not part.exists()
+    with PartialRun(out, {}):
+        twice = invoke(*common)
+        assert twice.exit_code == 1
+        assert "Another run is writing" in twice.stderr
 
 
 def test_threshold(data: Path, tmp_path: Path) -> None:

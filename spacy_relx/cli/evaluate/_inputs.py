@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from spacy_relx.cli._pipeline import component_settings
 from spacy_relx.cli.evaluate._options import ProtocolName
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from spacy.tokens import Doc
+    from spacy.tokens import Doc, DocBin
+    from spacy.vocab import Vocab
 
     from spacy_relx.evaluation.metrics import Decision
 
@@ -43,14 +47,27 @@ def settings_for(
     return settings
 
 
-def read_docs(path: Path, vocab: Any, limit: int = 0) -> list[Doc]:
+@dataclass(frozen=True)
+class GoldDocs:
+    """Docs of a DocBin, made anew each time they are gone through, so that no more than a few are in memory."""
+
+    bin: DocBin
+    vocab: Vocab
+    limit: int
+
+    def __len__(self) -> int:
+        return min(len(self.bin), self.limit) if self.limit else len(self.bin)
+
+    def __iter__(self) -> Iterator[Doc]:
+        return islice(self.bin.get_docs(self.vocab), len(self))
+
+
+def read_docs(path: Path, vocab: Vocab, limit: int = 0) -> GoldDocs:
     """Docs with gold relations; `limit` 0 means all.
 
     Raises:
         DataError: If there is no such file, or nothing in it has a relation.
     """
-    from itertools import islice
-
     from spacy_relx import relation
     from spacy_relx._inputs import load_docbin
     from spacy_relx.errors import DataError
@@ -58,7 +75,7 @@ def read_docs(path: Path, vocab: Any, limit: int = 0) -> list[Doc]:
     if not path.is_file():
         raise DataError(f"{str(path)!r} does not exist. Expected a .spacy file with gold relations.")
     relation.register()
-    docs = list(islice(load_docbin(path).get_docs(vocab), limit or None))
+    docs = GoldDocs(load_docbin(path), vocab, limit)
     if not any(doc._.relations for doc in docs):
         raise DataError(f"{str(path)!r} has no gold relations in {len(docs)} documents. Expected some.")
     return docs

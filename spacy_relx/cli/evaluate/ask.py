@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from spacy_relx.cli._common import Config, Debug, Labels, ModelPreset, Quiet, errors_as_messages, stderr
-from spacy_relx.cli._pipeline import load_pipeline
+from spacy_relx.cli._pipeline import component_name, load_pipeline
 from spacy_relx.cli.evaluate._inputs import read_docs, settings_for
 from spacy_relx.cli.evaluate._options import DecodingName, Limit, NoRelation, ProtocolName
 from spacy_relx.cli.evaluate._outputs import progress, show_runs
+
+if TYPE_CHECKING:
+    from spacy_relx.evaluation.partial import PartialRun
 
 
 def evaluate(
@@ -79,7 +82,8 @@ def evaluate(
 ) -> None:
     """Ask a model about annotated documents, write what it answered, and print the scores.
 
-    No threshold applies here; `evaluate score` takes one, and `evaluate threshold` finds it on development data.
+    No threshold applies here; `evaluate score` takes one, and `evaluate threshold` finds it on development data. A run
+    that was stopped or killed leaves RUN.jsonl.part, and the same command goes on from there.
     """
     if context.invoked_subcommand is not None:
         return
@@ -87,7 +91,8 @@ def evaluate(
         if data is None or out is None:
             raise typer.BadParameter("Expected --data FILE.spacy and --out RUN.jsonl, or one of the commands below.")
         from spacy_relx.evaluation.leaks import training_sentences
-        from spacy_relx.evaluation.records import write_records
+        from spacy_relx.evaluation.partial import PartialRun, identity
+        from spacy_relx.evaluation.records import read_records
         from spacy_relx.evaluation.run import evaluate as run
         from spacy_relx.evaluation.summary import summarise
 
@@ -102,24 +107,48 @@ def evaluate(
         nlp = load_pipeline(pipeline or default, settings)
         docs = read_docs(data, nlp.vocab, limit)
         known = training_sentences(read_docs(train, nlp.vocab)) if train is not None else None
-        with progress(len(docs), quiet) as tell:
-            info, stream = run(
-                nlp,
-                docs,
-                protocol.value,
-                dataset=dataset or data.stem,
-                split=split,
-                use_types=types,
-                train=known,
-                settings={"pipeline": pipeline or default, "data": str(data)},
-                progress=tell,
-            )
-            records = list(stream)
-        write_records(out, info, records)
+
+        def batch_done(n_docs: int) -> None:
+            part.checkpoint(info.counts)
+            tell(n_docs)
+
+        info, stream = run(
+            nlp,
+            docs,
+            protocol.value,
+            dataset=dataset or data.stem,
+            split=split,
+            use_types=types,
+            train=known,
+            settings={"pipeline": pipeline or default, "data": str(data)},
+            progress=batch_done,
+        )
+        component = nlp.get_pipe(component_name(nlp))
+        depends_on = identity(info, nlp, component, {"data": data, "train": train}, limit=limit)
+        with PartialRun(out, depends_on) as part:
+            _tell_of_part(part, quiet)
+            info.counts.update(part.counts)
+            try:
+                with progress(len(docs), quiet) as tell:
+                    tell(info.counts["n_docs"])
+                    for record in stream:
+                        part.write(record)
+            except (Exception, KeyboardInterrupt):
+                if part.n_docs:
+                    stderr().print(f"{part.n_docs} documents are in {part.path}; the same command goes on from there.")
+                raise
+            part.finish(info)
         _warn_of_unknown(info.counts)
         if not quiet:
-            show_runs([(str(out), summarise(info, records))])
+            show_runs([(str(out), summarise(*read_records(out)))])
             stderr().print(f"{info.counts['n_asked']} pairs in {info.counts['seconds']:.1f} s; records in {out}.")
+
+
+def _tell_of_part(part: PartialRun, quiet: bool) -> None:
+    if part.discarded:
+        stderr().print(f"{part.path} is not continued: {part.discarded}. Starting anew.")
+    elif part.n_docs and not quiet:
+        stderr().print(f"Going on after the {part.n_docs} documents in {part.path}.")
 
 
 def _warn_of_unknown(counts: dict[str, Any]) -> None:

@@ -65,7 +65,7 @@ def compare_prompts(
                 raise typer.BadParameter(f"--system is {name!r}. Expected one of {', '.join(SYSTEM_PRESETS)}.")
         nlp = load_pipeline("blank:en", settings_for(labels, model_preset, config, no_relation, protocol, None))
         component = nlp.get_pipe(component_name(nlp))
-        docs = read_docs(data, nlp.vocab, limit)
+        docs = list(read_docs(data, nlp.vocab, limit))
         shots: list[Any] = []
         if examples is not None:
             shots = list(make_gentune_prompt(examples=str(examples)).examples)
