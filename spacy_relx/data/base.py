@@ -166,21 +166,25 @@ class DataSet:
 
 
 def parse_each(
-    records: Iterable[tuple[str, Record] | Problem], parse: Callable[[str, Record], Iterable[Item]]
+    path: Path, records: Iterable[tuple[str, Record] | Problem], parse: Callable[[str, str, Record], Iterable[Item]]
 ) -> Iterator[Item]:
     """Parse record by record; one that cannot be parsed gives a problem and costs no other.
 
     Args:
+        path: The file.
         records: (place, record) pairs, or problems from reading the file.
-        parse: Gives what one record holds. It may raise whatever malformed data make it raise.
+        parse: Gives what one record holds, from its place, an identifier made of the file's name and the record's
+            number, and the record. It may raise whatever malformed data make it raise.
     """
+    n = 0
     for entry in records:
         if isinstance(entry, Problem):
             yield entry
             continue
         place, record = entry
+        n += 1
         try:
-            items = list(parse(place, record))
+            items = list(parse(place, f"{path.stem}:{n}", record))
         except BadRow as error:
             yield Problem(place, error.reason, error.detail)
         except KeyError as error:
@@ -230,6 +234,16 @@ def known_labels(schema: str) -> frozenset[str]:
     return frozenset({*labels.names, *([labels.no_relation] if labels.no_relation else [])})
 
 
+def check_label(schema: str, label: str) -> None:
+    """Do nothing for a label of a packaged schema, its negative among them.
+
+    Raises:
+        BadRow: The schema has no such label.
+    """
+    if label not in known_labels(schema):
+        raise BadRow("unknown label", label)
+
+
 @lru_cache
 def names_by_id(schema: str) -> dict[str, str]:
     """Return the label names of a packaged schema by their identifiers in Wikidata."""
@@ -240,8 +254,3 @@ def _packaged(name: str) -> Schema:
     schema = make_schema(name)
     assert isinstance(schema, Schema)  # a name, unlike a path, cannot give a MissingSchema
     return schema
-
-
-def number(path: Path, n: int) -> str:
-    """Return an identifier for the n-th record of a file that gives its records none."""
-    return f"{path.stem}:{n}"

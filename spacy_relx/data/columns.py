@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from spacy_relx.data.base import BadRow, DataSet, Item, Problem, number, parse_each
+from spacy_relx.data.base import BadRow, DataSet, Item, Problem, parse_each
 from spacy_relx.data.files import table
 from spacy_relx.data.triples import aligned_row
 
@@ -20,21 +20,17 @@ COLUMNS = ("text", "entity1", "entity2", "relation")
 
 
 def _read(path: Path) -> Iterator[Item]:
-    n = 0
-
-    def parse(place: str, record: dict[str, Any]) -> Iterator[Item]:
-        nonlocal n
-        n += 1
+    def parse(place: str, id: str, record: dict[str, Any]) -> Iterator[Item]:
         text, head, tail, label = (record[name] for name in COLUMNS)
         for name, value in zip(COLUMNS, (text, head, tail, label)):
             if not isinstance(value, str) or not value.strip():
                 raise BadRow(f"the column {name} has no text", repr(value))
-        for item in aligned_row(number(path, n), place, text, [(head, label.strip(), tail)], {}, tokenised=False):
+        for item in aligned_row(id, place, text, [(head, label.strip(), tail)], {}, tokenised=False):
             if isinstance(item, Problem) and item.what == "relation":
                 raise BadRow("an entity is not in the text", item.detail)
             yield item
 
-    yield from parse_each(table(path, COLUMNS), parse)
+    yield from parse_each(path, table(path, COLUMNS), parse)
 
 
 BIOGRAPHICAL = DataSet(

@@ -15,9 +15,8 @@ from spacy_relx.data.base import (
     Mention,
     Row,
     Split,
+    check_label,
     join_words,
-    known_labels,
-    number,
     parse_each,
     word_mention,
 )
@@ -29,11 +28,7 @@ if TYPE_CHECKING:
 
 
 def _read(path: Path) -> Iterator[Item]:
-    n = 0
-
-    def parse(place: str, record: dict[str, Any]) -> Iterator[Item]:
-        nonlocal n
-        n += 1
+    def parse(place: str, id: str, record: dict[str, Any]) -> Iterator[Item]:
         text, places = join_words(record["tokens"])
         if "entities" in record:
             found = [(entity["start"], entity["end"], entity["type"]) for entity in record["entities"]]
@@ -41,11 +36,9 @@ def _read(path: Path) -> Iterator[Item]:
             found = _entities(record["tags"], len(places))
         mentions = tuple(word_mention(places, start, end, type) for start, end, type in found)
         relations = tuple(_relation(relation, mentions) for relation in record["relations"])
-        yield Row(
-            str(record.get("orig_id", number(path, n))), place, text, mentions, relations, tuple(record["tokens"])
-        )
+        yield Row(str(record.get("orig_id", id)), place, text, mentions, relations, tuple(record["tokens"]))
 
-    yield from parse_each(json_records(path), parse)
+    yield from parse_each(path, json_records(path), parse)
 
 
 def _entities(tags: list[str], n_tokens: int) -> list[tuple[int, int, str]]:
@@ -76,8 +69,7 @@ def _relation(relation: dict[str, Any], mentions: tuple[Mention, ...]) -> tuple[
     for index in (head, tail):
         if not 0 <= index < len(mentions):
             raise BadRow("a relation with an entity that is not there", f"{index} of {len(mentions)}")
-    if label not in known_labels("conll04"):
-        raise BadRow("unknown label", label)
+    check_label("conll04", label)
     return head, tail, label
 
 

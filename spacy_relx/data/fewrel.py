@@ -13,10 +13,9 @@ from spacy_relx.data.base import (
     Problem,
     Row,
     Split,
+    check_label,
     join_words,
-    known_labels,
     names_by_id,
-    number,
     parse_each,
     word_mention,
 )
@@ -37,7 +36,7 @@ def _read_fewrel(path: Path) -> Iterator[Item]:
         raise DataError(f"{path}:1 holds a {type(data).__name__}. Expected an object with a list for each relation.")
     names = {**names_by_id("wiki80"), **names_by_id("fewrel")}
 
-    def parse(place: str, record: tuple[str, Any]) -> Iterator[Item]:
+    def parse(place: str, id: str, record: tuple[str, Any]) -> Iterator[Item]:
         id, row = record
         label = id.partition(" ")[0]
         if label not in names:
@@ -54,6 +53,7 @@ def _read_fewrel(path: Path) -> Iterator[Item]:
         yield Row(id, place, text, tuple(mentions), ((0, 1, names[label]),), tuple(row["tokens"]))
 
     yield from parse_each(
+        path,
         (
             (f"{path} ({label}, record {n})", (f"{label} {n}", row))
             for label in data
@@ -64,21 +64,16 @@ def _read_fewrel(path: Path) -> Iterator[Item]:
 
 
 def _read_wiki80(path: Path) -> Iterator[Item]:
-    n = 0
-
-    def parse(place: str, row: dict[str, Any]) -> Iterator[Item]:
-        nonlocal n
-        n += 1
-        if row["relation"] not in known_labels("wiki80"):
-            raise BadRow("unknown label", row["relation"])
+    def parse(place: str, id: str, row: dict[str, Any]) -> Iterator[Item]:
+        check_label("wiki80", row["relation"])
         text, places = join_words(row["token"])
         mentions = []
         for entity in (row["h"], row["t"]):
             start, end = entity["pos"]
             mentions.append(word_mention(places, start, end, entity.get("type", ""), entity["id"]))
-        yield Row(number(path, n), place, text, tuple(mentions), ((0, 1, row["relation"]),), tuple(row["token"]))
+        yield Row(id, place, text, tuple(mentions), ((0, 1, row["relation"]),), tuple(row["token"]))
 
-    yield from parse_each(json_lines(path), parse)
+    yield from parse_each(path, json_lines(path), parse)
 
 
 FEWREL = DataSet(

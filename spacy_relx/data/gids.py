@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spacy_relx.data.align import align
-from spacy_relx.data.base import BadRow, DataSet, Item, Mention, Problem, Row, Split, known_labels, number, parse_each
+from spacy_relx.data.base import BadRow, DataSet, Item, Mention, Problem, Row, Split, check_label, parse_each
 from spacy_relx.data.files import lines
 
 if TYPE_CHECKING:
@@ -16,17 +16,12 @@ _END = "###END###"
 
 
 def _read(path: Path, *, names: str = "spaces") -> Iterator[Item]:
-    n = 0
-
-    def parse(place: str, line: str) -> Iterator[Item]:
-        nonlocal n
-        n += 1
+    def parse(place: str, id: str, line: str) -> Iterator[Item]:
         values = line.split("\t")
         if len(values) != 6:
             raise BadRow("expected 6 values with tabs between them", len(values))
         head_id, tail_id, head, tail, label, text = values
-        if label not in known_labels("gids"):
-            raise BadRow("unknown label", label)
+        check_label("gids", label)
         text = text.strip().removesuffix(_END).strip()
         found = align(text, [head, tail])
         for name in (head, tail):
@@ -40,9 +35,9 @@ def _read(path: Path, *, names: str = "spaces") -> Iterator[Item]:
             Mention(found[name].start, found[name].end, kb_id=kb_id)
             for name, kb_id in ((head, head_id), (tail, tail_id))
         )
-        yield Row(number(path, n), place, text, (a, b), ((0, 1, label),))
+        yield Row(id, place, text, (a, b), ((0, 1, label),))
 
-    yield from parse_each(lines(path), parse)
+    yield from parse_each(path, lines(path), parse)
 
 
 GIDS = DataSet(

@@ -18,9 +18,8 @@ from spacy_relx.data.base import (
     Problem,
     Row,
     Split,
+    check_label,
     join_words,
-    known_labels,
-    number,
     parse_each,
     word_mention,
 )
@@ -41,13 +40,10 @@ class _Block(NamedTuple):
 
 
 def _read_blocks(path: Path, *, schema: str, tokenised: bool) -> Iterator[Item]:
-    known = known_labels(schema)
-
-    def parse(place: str, block: _Block) -> Iterator[Item]:
+    def parse(place: str, id: str, block: _Block) -> Iterator[Item]:
         if block.label is None:
             raise BadRow("no label", "the text is not followed by a line with the label")
-        if block.label not in known:
-            raise BadRow("unknown label", block.label)
+        check_label(schema, block.label)
         if tokenised:
             text, words, head, tail = _marked_words(block.text.split(), ("<e1>", "</e1>"), ("<e2>", "</e2>"))
         else:
@@ -55,7 +51,7 @@ def _read_blocks(path: Path, *, schema: str, tokenised: bool) -> Iterator[Item]:
             words = ()
         yield Row(block.id, place, text, (head, tail), ((0, 1, block.label),), words)
 
-    yield from parse_each(_blocks(path), parse)
+    yield from parse_each(path, _blocks(path), parse)
 
 
 def _blocks(path: Path) -> Iterator[tuple[str, _Block] | Problem]:
@@ -126,18 +122,13 @@ def _marked_words(
 
 
 def _read_scierc(path: Path) -> Iterator[Item]:
-    n = 0
-
-    def parse(place: str, record: dict[str, Any]) -> Iterator[Item]:
-        nonlocal n
-        n += 1
+    def parse(place: str, id: str, record: dict[str, Any]) -> Iterator[Item]:
         label = record["label"]
-        if label not in known_labels("scierc"):
-            raise BadRow("unknown label", label)
+        check_label("scierc", label)
         text, words, head, tail = _marked_words(record["text"].split(), ("[[", "]]"), ("<<", ">>"))
-        yield Row(number(path, n), place, text, (head, tail), ((0, 1, label),), words)
+        yield Row(id, place, text, (head, tail), ((0, 1, label),), words)
 
-    yield from parse_each(json_lines(path), parse)
+    yield from parse_each(path, json_lines(path), parse)
 
 
 SEMEVAL = DataSet(

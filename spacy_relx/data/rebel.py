@@ -21,7 +21,7 @@ _TYPES = {"Date_Linker": "DATE", "Value_Linker": "VALUE"}
 
 
 def _read(path: Path) -> Iterator[Item]:
-    def parse(place: str, record: dict[str, Any]) -> Iterator[Item]:
+    def parse(place: str, id: str, record: dict[str, Any]) -> Iterator[Item]:
         text = record["text"]
         index: dict[tuple[int, int], int] = {}
         mentions: list[Mention] = []
@@ -60,7 +60,7 @@ def _read(path: Path) -> Iterator[Item]:
         # The text has several sentences, and the file does not say where they begin.
         yield Row(str(record["docid"]), place, text, tuple(mentions), tuple(relations), sents=())
 
-    yield from parse_each(json_lines(path), parse)
+    yield from parse_each(path, json_lines(path), parse)
 
 
 def _place(text: str, entity: dict[str, Any]) -> tuple[int, int] | None:

@@ -56,11 +56,11 @@ class _Document(NamedTuple):
 
 
 def _read(path: Path, *, level: str = "sentence") -> Iterator[Item]:
-    def parse(place: str, record: dict[str, Any]) -> Iterator[Item]:
+    def parse(place: str, id: str, record: dict[str, Any]) -> Iterator[Item]:
         document = _document(record)
         yield from _as_sentences(place, document) if level == "sentence" else _as_document(place, document)
 
-    yield from parse_each(json_array(path), parse)
+    yield from parse_each(path, json_array(path), parse)
 
 
 def _document(record: dict[str, Any]) -> _Document:

@@ -5,18 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from spacy_relx.data.base import (
-    BadRow,
-    DataSet,
-    Item,
-    Row,
-    Split,
-    join_words,
-    known_labels,
-    number,
-    parse_each,
-    word_mention,
-)
+from spacy_relx.data.base import DataSet, Item, Row, Split, check_label, join_words, parse_each, word_mention
 from spacy_relx.data.files import json_records
 
 if TYPE_CHECKING:
@@ -25,21 +14,16 @@ if TYPE_CHECKING:
 
 
 def _read(path: Path, *, schema: str) -> Iterator[Item]:
-    n = 0
-
-    def parse(place: str, record: dict[str, Any]) -> Iterator[Item]:
-        nonlocal n
-        n += 1
+    def parse(place: str, id: str, record: dict[str, Any]) -> Iterator[Item]:
         label = record["relation"]
-        if label not in known_labels(schema):
-            raise BadRow("unknown label", label)
+        check_label(schema, label)
         words = tuple(record["token"])
         text, places = join_words(words)
         head = word_mention(places, record["subj_start"], record["subj_end"] + 1, record["subj_type"])
         tail = word_mention(places, record["obj_start"], record["obj_end"] + 1, record["obj_type"])
-        yield Row(str(record.get("id", number(path, n))), place, text, (head, tail), ((0, 1, label),), words)
+        yield Row(str(record.get("id", id)), place, text, (head, tail), ((0, 1, label),), words)
 
-    yield from parse_each(json_records(path), parse)
+    yield from parse_each(path, json_records(path), parse)
 
 
 TACRED = DataSet(

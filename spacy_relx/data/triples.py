@@ -10,19 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from spacy_relx.data.align import align
-from spacy_relx.data.base import (
-    ENTITY,
-    BadRow,
-    DataSet,
-    Item,
-    Mention,
-    Problem,
-    Row,
-    Split,
-    known_labels,
-    number,
-    parse_each,
-)
+from spacy_relx.data.base import ENTITY, BadRow, DataSet, Item, Mention, Problem, Row, Split, check_label, parse_each
 from spacy_relx.data.files import json_records
 
 if TYPE_CHECKING:
@@ -33,19 +21,15 @@ _Triple = tuple[str, str, str]
 
 
 def _read(path: Path, *, schema: str | None) -> Iterator[Item]:
-    n = 0
-
-    def parse(place: str, record: dict[str, Any]) -> Iterator[Item]:
-        nonlocal n
-        n += 1
+    def parse(place: str, id: str, record: dict[str, Any]) -> Iterator[Item]:
         text, triples, types = _record(record)
         for _, label, _ in triples:
             # "None" marks a negative pair in one of the forms.
-            if schema is not None and label != "None" and label not in known_labels(schema):
-                raise BadRow("unknown label", label)
-        yield from aligned_row(number(path, n), place, text, triples, types)
+            if schema is not None and label != "None":
+                check_label(schema, label)
+        yield from aligned_row(id, place, text, triples, types)
 
-    yield from parse_each(json_records(path), parse)
+    yield from parse_each(path, json_records(path), parse)
 
 
 def aligned_row(
