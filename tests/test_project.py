@@ -122,7 +122,7 @@ def test_every_command_and_option_exists(project: dict[str, Any]) -> None:
         while words and words[0] in getattr(command, "commands", {}):
             command, words = command.commands[words[0]], words[1:]
         command.make_context(command.name, list(words), resilient_parsing=True)  # also counts the arguments
-        known = {option for parameter in command.params for option in parameter.opts}
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
         assert {word for word in words if word.startswith("-") and word != "--"} <= known, line
 
 
