@@ -19,6 +19,7 @@ from spacy_relx.errors import (
     RelxError,
     RelxWarning,
     SchemaError,
+    TrainingError,
     UnsafeCheckpointError,
 )
 
@@ -37,6 +38,7 @@ __all__ = [
     "RelxError",
     "RelxWarning",
     "SchemaError",
+    "TrainingError",
     "UnsafeCheckpointError",
     "__version__",
 ]

@@ -49,6 +49,10 @@ class AdapterMismatchError(ModelError):
     """A LoRA adapter does not belong to the base model it was asked to change."""
 
 
+class TrainingError(RelxError, RuntimeError):
+    """Training cannot go on: the loss is not finite, or a checkpoint cannot be written or does not belong to the run."""
+
+
 class PackBudgetError(RelxError, ValueError):
     """A single prompt has more tokens than a pack may hold."""
 

@@ -60,7 +60,12 @@ def test_public_names() -> None:
 REGISTERED = {
     "spacy_factories": {"llama_relation_extractor"},
     "spacy_architectures": {"spacy-relx.SmolLM2.v1", "spacy-relx.Llama32GenTune.v1", "spacy-relx.CausalLM.v1"},
-    "spacy_misc": {"spacy-relx.EntityPairs.v1", "spacy-relx.GenTunePrompt.v1", "spacy-relx.Schema.v1"},
+    "spacy_misc": {
+        "spacy-relx.EntityPairs.v1",
+        "spacy-relx.GenTunePrompt.v1",
+        "spacy-relx.Mixture.v1",
+        "spacy-relx.Schema.v1",
+    },
     "spacy_scorers": {"spacy-relx.relation_scorer.v1"},
     "spacy_readers": {
         "spacy-relx.DocBin.v1",

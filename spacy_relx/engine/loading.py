@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ from spacy_relx.engine.adapter import (
 )
 from spacy_relx.engine.checkpoint import base_fingerprint, check_base_folder
 from spacy_relx.engine.device import choose_device, choose_dtype
-from spacy_relx.engine.quiet import quiet_transformers
+from spacy_relx.engine.quiet import import_bitsandbytes, quiet_transformers
 from spacy_relx.engine.resolve import resolve_adapter, resolve_base, tokenizer_from
 from spacy_relx.engine.skeleton import build_skeleton, layers_of, load_config
 from spacy_relx.errors import AdapterMismatchError, ModelError
@@ -141,28 +140,11 @@ def _compute_dtype(spec: ModelSpec, device: torch.device) -> torch.dtype:
 
 
 def _require_bitsandbytes(quantization: str) -> None:
-    """Import bitsandbytes in a way that leaves it to its own compiled code.
-
-    On import it fetches and runs a compiled kernel from the Hub if the package `kernels` is there, and prints advice
-    to install it if not. Neither is wanted: nothing runs here that was not installed.
-    """
-    log = logging.getLogger("bitsandbytes")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    hidden = "kernels" not in sys.modules
-    if hidden:
-        sys.modules["kernels"] = None  # type: ignore[assignment]  # makes its import fail
-    try:
-        import bitsandbytes  # noqa: F401
-    except ImportError as error:
+    if not import_bitsandbytes():
         raise ModelError(
             f"model.quantization is {quantization!r}, which needs bitsandbytes. Run `pip install 'spacy-relx[gpu]'`, "
             "or set it to 'none'."
-        ) from error
-    finally:
-        log.setLevel(level)
-        if hidden:
-            del sys.modules["kernels"]
+        )
     if quantization == "int8":
         # It says in every layer of every forward pass that its 8-bit product takes float16 inputs.
         logging.getLogger("bitsandbytes.autograd._functions").addFilter(_drop_cast_notice)
@@ -204,6 +186,7 @@ def _quantization_argument(spec: ModelSpec, dtype: torch.dtype) -> dict[str, Any
 
 def _verified_config(adapter: Adapter, base: Path, base_name: str, identity: str) -> Any:
     """Check an adapter against a base, without weights, and return PEFT's settings for it."""
+    import_bitsandbytes()
     from peft import LoraConfig
     from peft.tuners.tuners_utils import check_target_module_exists
 

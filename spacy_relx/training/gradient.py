@@ -1,0 +1,113 @@
+"""One optimiser step's gradient, from any number of packs."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from spacy_relx.engine.attention import install
+from spacy_relx.engine.workers import prepare_worker
+from spacy_relx.errors import ModelError, TrainingError
+from spacy_relx.training.loss import pack_loss
+from spacy_relx.training.packs import make_packs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spacy_relx.engine.loading import LoadedModel
+    from spacy_relx.training.encode import TrainRow
+    from spacy_relx.training.lora import LoraWeights
+
+#: Tokens of one forward and backward pass; activations of all layers are kept, so packs are smaller than in inference.
+DEFAULT_PACK_TOKENS = {"cpu": 2048, "cuda": 4096, "mps": 1024}
+
+
+class GradientStep:
+    """Adds up the gradients of rows until an optimiser takes them.
+
+    The loss of a step is the sum over its label tokens divided by their number, however the rows were packed or in how
+    many parts they came.
+
+    Args:
+        loaded: The model.
+        weights: Its trainable matrices.
+        max_pack_tokens: Most tokens of one pass, which bounds the memory; None: by device.
+
+    Attributes:
+        n_rows: Rows added since the last step.
+        n_label_tokens: Their label tokens and terminals.
+        n_tokens: Tokens that went through the model for them.
+        n_packs: Passes that took.
+    """
+
+    def __init__(self, loaded: LoadedModel, weights: LoraWeights, max_pack_tokens: int | None = None) -> None:
+        self._model = loaded.model
+        self._weights = weights
+        self.max_pack_tokens = max_pack_tokens or DEFAULT_PACK_TOKENS.get(loaded.device.type, 1024)
+        self._device = loaded.device
+        install(loaded.model)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was added."""
+        self.n_rows = self.n_label_tokens = self.n_tokens = self.n_packs = 0
+        self._loss = 0.0
+        self._weights.clear_gradients()
+
+    def add(self, rows: Sequence[TrainRow]) -> float:
+        """Add the gradient of some rows.
+
+        Returns:
+            The summed loss of their label tokens.
+
+        Raises:
+            TrainingError: If the loss is not finite; nothing has been changed then.
+            PackBudgetError: If a row exceeds the pack budget.
+            ModelError: If a pack does not fit into memory.
+        """
+        prepare_worker(self._device.type)
+        total = 0.0
+        self._model.train()
+        try:
+            for pack in make_packs(rows, self.max_pack_tokens):
+                with torch.enable_grad():
+                    loss = pack_loss(self._model, pack)
+                    loss.backward()  # type: ignore[no-untyped-call]
+                value = float(loss.detach())
+                if not math.isfinite(value):
+                    self._weights.take_gradients()
+                    self.reset()
+                    raise TrainingError(
+                        f"The loss of a pack of {pack.n_rows} rows is {value}. Expected a finite number. Lower the "
+                        "learning rate, or use dtype='bfloat16' or 'float32'; the last checkpoint is intact."
+                    )
+                self._weights.take_gradients()
+                total += value
+                self.n_rows += pack.n_rows
+                self.n_label_tokens += pack.n_label_tokens
+                self.n_tokens += len(pack.tree)
+                self.n_packs += 1
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                f"A training pack of up to {self.max_pack_tokens} tokens does not fit into the memory of "
+                f"{self._device}. Set a smaller max_pack_tokens, or quantization='nf4'."
+            ) from error
+        finally:
+            self._model.eval()
+        self._loss += total
+        return total
+
+    def finish(self) -> float:
+        """Divide the added gradients by the number of label tokens, for the optimiser to take.
+
+        Returns:
+            The mean loss of a label token; 0.0 if nothing was added.
+        """
+        if not self.n_label_tokens:
+            return 0.0
+        for master in self._weights.masters.values():
+            assert master.grad is not None
+            master.grad.div_(self.n_label_tokens)
+        return self._loss / self.n_label_tokens

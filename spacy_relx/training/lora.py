@@ -1,0 +1,237 @@
+"""The weights that training changes: a LoRA adapter beside a frozen, possibly quantised base.
+
+The layers are PEFT's. What an optimiser changes is a float32 copy of their matrices (the masters); the layers compute
+with the copy rounded to bfloat16, which is what is saved. So a model that is evaluated between two updates is the model
+that a saved adapter gives.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from spacy_relx.engine.adapter import CONFIG, METADATA_KEY, WEIGHTS
+from spacy_relx.engine.quiet import import_bitsandbytes
+from spacy_relx.errors import ConfigError, TrainingError
+from spacy_relx.training.files import replaced_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from spacy_relx.engine.loading import LoadedModel
+
+#: All attention and MLP projections of the Llama family.
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+_NAME = "default"
+_PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True, slots=True)
+class LoraSettings:
+    """The shape of a new adapter.
+
+    Attributes:
+        rank: Rank of its matrices.
+        alpha: Its product is scaled by alpha / rank.
+        dropout: Share of a layer's inputs that the adapter does not see in training.
+        target_modules: Last parts of the names of the layers that it changes.
+
+    Raises:
+        ConfigError: If a value cannot be used.
+    """
+
+    rank: int = 16
+    alpha: float = 32
+    dropout: float = 0.0
+    target_modules: tuple[str, ...] = PROJECTIONS
+
+    def __post_init__(self) -> None:
+        if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1:
+            raise ConfigError(f"lora.rank is {self.rank!r}. Expected a positive whole number.")
+        if isinstance(self.alpha, bool) or not isinstance(self.alpha, (int, float)) or not self.alpha > 0:
+            raise ConfigError(f"lora.alpha is {self.alpha!r}. Expected a positive number.")
+        if isinstance(self.dropout, bool) or not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1:
+            raise ConfigError(f"lora.dropout is {self.dropout!r}. Expected a number from 0 to below 1.")
+        if not self.target_modules or not all(isinstance(name, str) and name for name in self.target_modules):
+            raise ConfigError(
+                f"lora.target_modules is {self.target_modules!r}. Expected names such as {', '.join(PROJECTIONS)}."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain values."""
+        return asdict(self) | {"target_modules": list(self.target_modules)}
+
+
+class LoraWeights:
+    """The trainable matrices of a loaded model.
+
+    A model that was loaded with an adapter beside its layers goes on from that adapter, whose own shape then counts;
+    otherwise a new one is put in: A random, B zero, so that the model starts as the base.
+
+    Args:
+        loaded: The model, its adapter not merged.
+        settings: Shape of a new adapter; of one that is there, only the dropout is taken.
+        seed: Of the random start.
+        device: Where the masters are; None: where the model is.
+
+    Attributes:
+        masters: The float32 matrices by name. Shapes: (rank, n_inputs) for A and (n_outputs, rank) for B
+        n_parameters: How many numbers are trained.
+
+    Raises:
+        ConfigError: If no layer has a name that was asked for.
+        TrainingError: If the adapter is merged into the base.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        settings: LoraSettings | None = None,
+        *,
+        seed: int = 0,
+        device: torch.device | None = None,
+    ) -> None:
+        settings = settings or LoraSettings()
+        self._loaded = loaded
+        if not loaded.adapter_info:
+            self._config = _inject(loaded, settings, seed)
+        elif loaded.adapter_info["merged"]:
+            raise TrainingError(
+                "The adapter is merged into the base, so it cannot be trained. Set merge_adapter=False."
+            )
+        elif loaded.adapter_info["config"].get("modules_to_save"):
+            raise TrainingError("The adapter replaces whole layers of the base (modules_to_save). Expected LoRA alone.")
+        else:
+            self._config = dict(loaded.adapter_info["config"])
+        self._layers = dict(_lora_parameters(loaded.model))
+        self.masters: dict[str, Tensor] = {}
+        for name, parameter in self._layers.items():
+            self.masters[name] = parameter.detach().to(device or parameter.device, torch.float32, copy=True)
+            self.masters[name].grad = torch.zeros_like(self.masters[name])
+            parameter.requires_grad_(True)
+        self.n_parameters = sum(master.numel() for master in self.masters.values())
+        self.set_dropout(settings.dropout)
+        self.write()
+
+    @property
+    def rank(self) -> int:
+        """Rank of the adapter."""
+        return int(self._config["r"])
+
+    def set_dropout(self, share: float) -> None:
+        """Set the share of a layer's inputs that the adapter does not see in training mode."""
+        for module in self._loaded.model.modules():
+            if hasattr(module, "lora_dropout"):
+                module.lora_dropout[_NAME] = nn.Dropout(share) if share else nn.Identity()
+
+    def take_gradients(self) -> None:
+        """Add the layers' gradients to the masters', in float32, and clear the layers'."""
+        for name, parameter in self._layers.items():
+            if parameter.grad is not None:
+                gradient = self.masters[name].grad
+                assert gradient is not None
+                gradient.add_(parameter.grad.to(gradient.device, torch.float32))
+                parameter.grad = None
+
+    def clear_gradients(self) -> None:
+        """Set the masters' gradients to zero."""
+        for master in self.masters.values():
+            assert master.grad is not None
+            master.grad.zero_()
+
+    def write(self, values: Mapping[str, Tensor] | None = None) -> None:
+        """Make the layers compute with the masters, or with other values, as an adapter file would hold them."""
+        with torch.no_grad():
+            for name, parameter in self._layers.items():
+                value = self.masters[name] if values is None else values[name]
+                parameter.copy_(value.to(torch.bfloat16))
+
+    def files(self, metadata: Mapping[str, Any] | None = None) -> dict[str, bytes]:
+        """The adapter as it computes now, as the files that PEFT and this package read.
+
+        Args:
+            metadata: More facts for the file's header, beside the base's fingerprint.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(Path(folder) / "adapter", metadata)
+            return {path.name: path.read_bytes() for path in sorted((Path(folder) / "adapter").iterdir())}
+
+    def save(self, folder: Path, metadata: Mapping[str, Any] | None = None) -> None:
+        """Write the adapter as it computes now; an older one in the folder is replaced in one step.
+
+        Args:
+            folder: Where to write `adapter_config.json` and `adapter_model.safetensors`.
+            metadata: More facts for the file's header, beside the base's fingerprint.
+
+        Raises:
+            TrainingError: If it cannot be written; what was there before is as it was.
+        """
+        facts = {"base_fingerprint": self._loaded.base_fingerprint, **(metadata or {})}
+        tensors = {
+            f"{_PREFIX}{name}": parameter.detach().to("cpu", torch.bfloat16).contiguous()
+            for name, parameter in self._layers.items()
+        }
+        with replaced_folder(folder) as new:
+            header = {"format": "pt", METADATA_KEY: json.dumps(facts, sort_keys=True)}
+            save_file(tensors, new / WEIGHTS, metadata=header)
+            (new / CONFIG).write_text(json.dumps(self._config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _inject(loaded: LoadedModel, settings: LoraSettings, seed: int) -> dict[str, Any]:
+    import_bitsandbytes()
+    from peft import LoraConfig, inject_adapter_in_model
+
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]
+        lora_dropout=settings.dropout,
+        target_modules=list(settings.target_modules),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            inject_adapter_in_model(config, loaded.model, adapter_name=_NAME)
+        except ValueError as error:  # PEFT says that none of the target modules is there
+            raise ConfigError(
+                f"lora.target_modules is {list(settings.target_modules)}. Expected layers of the model "
+                f"{loaded.spec.base}, such as {', '.join(PROJECTIONS)}."
+            ) from error
+    for parameter in loaded.model.parameters():
+        parameter.requires_grad_(False)
+    for _, module in _lora_modules(loaded.model):
+        for part in (module.lora_A[_NAME], module.lora_B[_NAME]):
+            part.to(module.get_base_layer().weight.device, loaded.dtype)
+    return _plain(config.to_dict()) | {"base_model_name_or_path": loaded.spec.base, "inference_mode": True}
+
+
+def _plain(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings of PEFT that JSON can hold, without those that are at rest."""
+
+    def value(item: Any) -> Any:
+        if isinstance(item, (set, frozenset)):
+            return sorted(item)
+        return getattr(item, "value", item)  # enumerations
+
+    return {key: value(item) for key, item in config.items() if item is not None and item != {} and item is not False}
+
+
+def _lora_modules(model: Any) -> Iterator[tuple[str, Any]]:
+    from peft.tuners.lora import LoraLayer
+
+    return ((name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer))
+
+
+def _lora_parameters(model: Any) -> Iterator[tuple[str, nn.Parameter]]:
+    for name, module in _lora_modules(model):
+        for part in ("A", "B"):
+            yield f"{name}.lora_{part}.weight", getattr(module, f"lora_{part}")[_NAME].weight
