@@ -51,12 +51,14 @@ _RESERVED_KWARGS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One demonstration: a sentence, its two entities, and the right answer."""
+    """One demonstration: a sentence, its two entities, and the right answer; types for a user turn that shows them."""
 
     text: str
     head: str
     tail: str
     label: str
+    head_type: str = ""
+    tail_type: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class GenTunePrompt:
 
         shown = {label.prompt: text(label) for label in schema}
         if no_relation is not None:
-            negative = _negative(schema, no_relation)
+            negative = negative_label(schema, no_relation)
             shown[negative.prompt] = text(negative)
         return ", ".join(shown[prompt] for prompt in sorted(shown))
 
@@ -151,7 +153,8 @@ class GenTunePrompt:
             turns.append({"role": "system", "content": self.system_text(schema, no_relation)})
         prompt_of = _answers(schema, no_relation)
         for example in self.examples:
-            turns.append({"role": "user", "content": self.user_text(example.text, example.head, example.tail)})
+            pair = (example.head, example.tail, example.head_type, example.tail_type)
+            turns.append({"role": "user", "content": self.user_text(example.text, *pair)})
             turns.append({"role": "assistant", "content": prompt_of.get(example.label, example.label)})
         return turns
 
@@ -177,7 +180,7 @@ class GenTunePrompt:
             "system": self.system,
             "user": self.user,
             "cue": self.cue,
-            "examples": [{"text": e.text, "head": e.head, "tail": e.tail, "label": e.label} for e in self.examples],
+            "examples": [_example_dict(example) for example in self.examples],
             "descriptions": self.descriptions,
             "template_kwargs": dict(self.template_kwargs or {}),
         }
@@ -242,7 +245,8 @@ def make_gentune_prompt(
     Args:
         system: "schema" (labels are listed), "generic" (the model card's text), "training", "evaluation", a text of
             your own in which `{labels}` stands for the label list, or the path of a `.txt` file.
-        examples: Demonstrations as a list of `{text, head, tail, label}`, or the path of a `.json` or `.jsonl` file.
+        examples: Demonstrations as a list of `{text, head, tail, label}`, with `head_type` and `tail_type` where `user`
+            shows them, or the path of a `.json` or `.jsonl` file.
         cue: Last words of a user turn: "Relation:" as in the model card, "Answer:" as in the adapter's training.
         user: A user turn of your own, or the path of a `.txt` file; None: the model card's.
         descriptions: Whether label descriptions are listed with the labels.
@@ -292,7 +296,7 @@ def clean(text: str) -> str:
     return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
 
 
-def _negative(schema: Schema, no_relation: str) -> Label:
+def negative_label(schema: Schema, no_relation: str) -> Label:
     """The negative label that is called, or written in prompts as, `no_relation`."""
     own = schema.negative
     return own if own is not None and no_relation in (own.name, own.prompt) else Label(no_relation, no_relation)
@@ -302,7 +306,7 @@ def _answers(schema: Schema, no_relation: str | None) -> dict[str, str]:
     """What the model is to say for each label, by the label's name; the negative among them."""
     answers = {label.name: label.prompt for label in schema}
     if no_relation is not None:
-        negative = _negative(schema, no_relation)
+        negative = negative_label(schema, no_relation)
         answers[negative.name] = negative.prompt
     return answers
 
@@ -355,13 +359,22 @@ def _read_examples(value: Any, missing: list[str]) -> tuple[Example, ...]:
 
 
 def _example(row: Any, where: str) -> Example:
-    fields = ("text", "head", "tail", "label")
-    if not isinstance(row, Mapping) or set(row) != set(fields):
-        raise ConfigError(f"{where} is {row!r}. Expected a mapping with exactly: {', '.join(fields)}.")
-    for name in fields:
+    fields, types = ("text", "head", "tail", "label"), ("head_type", "tail_type")
+    if not isinstance(row, Mapping) or set(row) - set(types) != set(fields):
+        raise ConfigError(
+            f"{where} is {row!r}. Expected a mapping with exactly: {', '.join(fields)}; and {' and '.join(types)}, "
+            "where the user turn shows entity types."
+        )
+    for name in row:
         if not isinstance(row[name], str) or not row[name].strip():
             raise ConfigError(f"{where}.{name} is {row[name]!r}. Expected a string that is not empty.")
     for name in ("head", "tail"):
         if clean(row[name]) not in clean(row["text"]):
             raise ConfigError(f"{where}.{name} is {row[name]!r}, which does not occur in the text {row['text']!r}.")
-    return Example(**{name: row[name] for name in fields})
+    return Example(**row)
+
+
+def _example_dict(example: Example) -> dict[str, str]:
+    data = {"text": example.text, "head": example.head, "tail": example.tail, "label": example.label}
+    types = {"head_type": example.head_type, "tail_type": example.tail_type}
+    return data | {name: value for name, value in types.items() if value}
