@@ -15,6 +15,7 @@ from spacy_relx.cli.evaluate import app as _evaluate_app
 from spacy_relx.cli.fetch import fetch
 from spacy_relx.cli.info import info
 from spacy_relx.cli.report import report
+from spacy_relx.cli.rows import rows
 from spacy_relx.cli.view import view
 
 __all__ = ["app", "main"]
@@ -33,6 +34,7 @@ app.command("convert")(convert)
 app.command("info")(info)
 app.command("report")(report)
 app.command("baseline")(baseline)
+app.command("rows")(rows)
 app.add_typer(_evaluate_app, name="evaluate")
 
 _spacy_app.add_typer(app, name="relx")

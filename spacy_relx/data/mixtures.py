@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from spacy_relx.data.base import BadRow, OnError, Problem
 from spacy_relx.data.files import table
 from spacy_relx.errors import DataError
+from spacy_relx.training.rows import RowGroup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,6 +104,19 @@ def prompt_files(path: Path | str, split: str | None = None) -> list[Path]:
     if len(kinds) > 1:
         raise DataError(f"{str(path)!r} has the split {split!r} as {' and '.join(sorted(kinds))}. Expected one kind.")
     return found
+
+
+def group_of(row: PromptRow, system: str = "") -> RowGroup:
+    """Return a finished prompt as a group of one training row.
+
+    The prompt becomes one user turn as it is. Whether the published column holds the user's part alone, or the system
+    text and demonstrations too, is not documented; look at some rows, and give the system text where it is missing.
+
+    Args:
+        row: The finished prompt.
+        system: A system text to put before it; "" for none.
+    """
+    return RowGroup((("system", system),) if system else (), ((row.prompt, row.label),))
 
 
 def _row(record: dict[str, Any]) -> PromptRow:
