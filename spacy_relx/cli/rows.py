@@ -95,6 +95,7 @@ class _Made:
         self.n_groups = 0
         self.answers: Counter[str] = Counter()
         self.n_negatives: int | None = None
+        self.n_unsettled = 0
         self.skipped: Skipped | None = None
         self.problems: Counter[str] = Counter()
 
@@ -115,6 +116,11 @@ class _Made:
         shown = [f"{answer} {n}" for answer, n in self.answers.most_common(_SHOWN)]
         more = len(self.answers) - len(shown)
         console.print(f"answers: {', '.join(shown)}{f', and {more} more' if more else ''}")
+        if self.n_unsettled:
+            console.print(
+                f"{self.n_unsettled} pairs without a relation left out: "
+                "in the same text, a pair that reads the same has one"
+            )
         if self.skipped:
             console.print(str(self.skipped))
         for reason, n in self.problems.most_common():
@@ -150,6 +156,7 @@ def _from_docs(
     data: Path, settings: dict[str, Any], mixture: Mixture, epochs: int, limit: int, made: _Made
 ) -> Iterator[RowGroup]:
     from spacy_relx.cli._pipeline import component_name, load_pipeline
+    from spacy_relx.training.contexts import settled
     from spacy_relx.training.demonstrations import Demonstrations
     from spacy_relx.training.groups import epoch_groups
     from spacy_relx.training.sentences import Skipped, read_contexts
@@ -157,8 +164,10 @@ def _from_docs(
     nlp = load_pipeline("blank:en", settings)
     component = nlp.get_pipe(component_name(nlp))
     made.skipped = Skipped()
-    contexts = list(read_contexts(component, _docs(data, nlp, limit), made.skipped))
+    found = list(read_contexts(component, _docs(data, nlp, limit), made.skipped))
+    contexts = settled(found)
     made.n_contexts, made.n_negatives = len(contexts), 0
+    made.n_unsettled = sum(len(context.pairs) for context in found) - sum(len(context.pairs) for context in contexts)
     pool = Demonstrations(contexts) if mixture.examples is not None else None
     known, negative = component.settings, component.settings.negative_prompt
     for epoch in range(epochs):

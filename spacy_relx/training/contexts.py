@@ -5,12 +5,15 @@ Owns the values and what a relation says about both orders of a pair. No spaCy: 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from spacy_relx.errors import DataError
+from spacy_relx.prompts import clean
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from spacy_relx.label_set import Schema
 
 Arg = TypeVar("Arg")
@@ -83,3 +86,29 @@ def forms(schema: Schema, label: str, head: Arg, tail: Arg) -> tuple[tuple[str, 
     if mirror is not None and mirror in schema:
         found.append((mirror, second, first))
     return tuple(found)
+
+
+def settled(contexts: Iterable[AnnotatedContext]) -> list[AnnotatedContext]:
+    """Leave out pairs that seem to hold nothing only because another annotation of the same text says what they hold.
+
+    Many data sets have a row for each relation, so that a sentence with three is there three times. A pair without a
+    label is then no negative where a pair that reads the same has one. Pairs that are stated to hold nothing stay.
+    """
+    contexts = list(contexts)
+    related = {
+        (clean(context.text), clean(pair.head), clean(pair.tail))
+        for context in contexts
+        for pair in context.pairs
+        if pair.labels
+    }
+
+    def stays(text: str, pair: AnnotatedPair) -> bool:
+        return bool(pair.labels) or pair.stated or (text, clean(pair.head), clean(pair.tail)) not in related
+
+    kept = []
+    for context in contexts:
+        text = clean(context.text)
+        pairs = tuple(pair for pair in context.pairs if stays(text, pair))
+        if pairs:
+            kept.append(context if len(pairs) == len(context.pairs) else replace(context, pairs=pairs))
+    return kept

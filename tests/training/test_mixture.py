@@ -22,7 +22,7 @@ from spacy_relx.chat import ChatTemplate
 from spacy_relx.errors import ConfigError, DataError
 from spacy_relx.prompts import Example, clean, make_gentune_prompt
 from spacy_relx.schema import parse_labels
-from spacy_relx.training.contexts import AnnotatedContext, AnnotatedPair, forms
+from spacy_relx.training.contexts import AnnotatedContext, AnnotatedPair, forms, settled
 from spacy_relx.training.demonstrations import Demonstrations
 from spacy_relx.training.groups import epoch_groups, rng_for, rows
 from spacy_relx.training.label_wordings import packaged_wordings, read_wordings
@@ -243,6 +243,23 @@ def test_what_reads_like_a_relation_is_no_negative() -> None:
     assert [answer for _, answer in made(context, Mixture(negatives=None)).rows] == ["a"]
     stated = AnnotatedContext(context.text, (apples[0], replace(apples[1], stated=True)))
     assert [answer for _, answer in made(stated, Mixture(negatives=0)).rows] == ["a", NONE]
+
+
+def test_what_another_annotation_of_the_text_says_is_no_negative() -> None:
+    """SciERC has a row a relation, so a sentence with two has each one's other order unlabelled."""
+    first = AnnotatedContext("m0 or  m1", (pair(0, 1, ("a",)), pair(1, 0)))
+    second = AnnotatedContext("m0 or m1", (pair(1, 0, ("b",)), pair(0, 1)))
+    third = AnnotatedContext("m0 or m1", (pair(0, 1, stated=True), pair(0, 2)))
+    other = AnnotatedContext("m1 or m0", (pair(1, 0), pair(0, 1)))
+    assert settled([first, second, third, other]) == [
+        AnnotatedContext("m0 or  m1", first.pairs[:1]),
+        AnnotatedContext("m0 or m1", second.pairs[:1]),
+        third,
+        other,
+    ]
+    assert settled([AnnotatedContext("x", (pair(0, 1),)), AnnotatedContext("x", (pair(0, 1, ("a",)),))]) == [
+        AnnotatedContext("x", (pair(0, 1, ("a",)),))
+    ]
 
 
 # The list of labels
