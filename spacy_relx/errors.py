@@ -50,7 +50,7 @@ class AdapterMismatchError(ModelError):
 
 
 class TrainingError(RelxError, RuntimeError):
-    """Training cannot go on: the loss is not finite, or a checkpoint cannot be written or does not belong to the run."""
+    """Training cannot go on: the loss is not finite, or a checkpoint cannot be used or written."""
 
 
 class PackBudgetError(RelxError, ValueError):

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from spacy_relx.engine.packed import PackedEngine
     from spacy_relx.engine.reference import ReferenceEngine
+    from spacy_relx.training.session import TrainingSession
+    from spacy_relx.training.settings import TrainingSettings
 
 FLAGSHIP_BASE = "meta-llama/Llama-3.2-3B-Instruct"
 FLAGSHIP_ADAPTER = "Despina/Llama-3.2-3B-Instruct-re_gentune-2-shot"
@@ -66,6 +68,7 @@ class EngineShim(Shim):  # type: ignore[misc]
         self.family = family
         self._engine: PackedEngine | ReferenceEngine | None = None
         self._adapter_copy: Path | None = None  # a folder of ours, removed with this object
+        self._training: TrainingSession | None = None
         self._lock = threading.Lock()
 
     @property
@@ -97,27 +100,52 @@ class EngineShim(Shim):  # type: ignore[misc]
     def use_adapter(self, folder: Path) -> None:
         """Take the adapter from another folder from now on."""
         self.spec = dataclasses.replace(self.spec, adapter=str(folder), adapter_revision=None)
-        self._engine = None
+        self._engine = self._training = None
+
+    @property
+    def training(self) -> TrainingSession | None:
+        """The adapter in training, once `start_training` was called."""
+        return self._training
+
+    def start_training(self, settings: TrainingSettings) -> TrainingSession:
+        """Put a new adapter on the model, or go on with the one that it has; loads the weights.
+
+        Raises:
+            TrainingError: If the model cannot be trained on packs.
+        """
+        from spacy_relx.training.session import TrainingSession
+
+        if self._training is None:
+            if self._engine is not None and self._engine.loaded.adapter_info.get("merged"):
+                self._engine = None
+            self.spec = dataclasses.replace(self.spec, merge_adapter=False)
+            self._training = TrainingSession(self.engine, settings, self.id)
+        return self._training
 
     def adapter_files(self) -> dict[str, bytes]:
-        """The files of the adapter if it is a local folder; an adapter on the Hub is known by its name."""
+        """The files of the adapter if it is in training or a local folder; one on the Hub is known by its name."""
         folder = Path(self.spec.adapter) if self.spec.adapter is not None else None
-        if folder is None or not folder.is_dir():
-            return {}
-        return {path.name: path.read_bytes() for pattern in _ADAPTER_FILES for path in sorted(folder.glob(pattern))}
+        files: dict[str, bytes] = {}
+        if folder is not None and folder.is_dir():
+            paths = (path for pattern in _ADAPTER_FILES for path in sorted(folder.glob(pattern)))
+            files = {path.name: path.read_bytes() for path in paths}
+        if self._training is not None:
+            files |= self._training.weights.files()
+        return files
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         # A folder that this process removes at its end would be gone for the copy, so the files travel themselves.
-        files = self.adapter_files() if self._adapter_copy is not None else {}
-        for name in ("_lock", "_engine", "_adapter_copy"):
+        # So do those of an adapter in training, which are in no folder.
+        files = self.adapter_files() if self._adapter_copy is not None or self._training is not None else {}
+        for name in ("_lock", "_engine", "_adapter_copy", "_training"):
             del state[name]
         return {**state, "_files": files}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         files = state.pop("_files")
         self.__dict__.update(state)
-        self._engine, self._adapter_copy, self._lock = None, None, threading.Lock()
+        self._engine, self._adapter_copy, self._training, self._lock = None, None, None, threading.Lock()
         if files:
             self._take_files(files)
 
@@ -141,18 +169,21 @@ class EngineShim(Shim):  # type: ignore[misc]
             (folder / Path(name).name).write_bytes(content)
         self.use_adapter(folder)
 
-    # thinc asks every shim for these; nothing here is trained or moved by thinc.
+    # thinc asks every shim for these.
 
     def to_device(self, device_type: str, device_id: int) -> None:
         """Nothing to do: the device is a setting of the model block."""
 
     def finish_update(self, optimizer: Any) -> None:
-        """Nothing to do: the engine holds no gradients."""
+        """Let an optimiser change the adapter, if it is in training."""
+        if self._training is not None:
+            self._training.finish_update(optimizer)
 
     @contextmanager
     def use_params(self, params: Any) -> Iterator[None]:
-        """Nothing to do: the engine holds no averaged parameters."""
-        yield
+        """Compute with averaged parameters, if the adapter is in training."""
+        with self._training.use_params(params) if self._training is not None else nullcontext():
+            yield
 
 
 def _remove(folder: Path, owner: int) -> None:
@@ -289,5 +320,5 @@ def build_llama32_gentune(
 def _forward(model: Model, request: Callable[[Any], Any], is_train: bool) -> tuple[Any, Callable[[Any], Any]]:
     """Let a request ask the engine; thinc's way of calling a model."""
     if is_train:
-        raise ConfigError("This architecture answers and is not trained through thinc's update.")
+        raise ConfigError("This model is trained through the component's update, not through thinc's begin_update.")
     return request(engine_shim(model).engine), lambda gradient: gradient

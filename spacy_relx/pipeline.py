@@ -26,6 +26,8 @@ from spacy_relx.models import EngineShim, engine_shim
 from spacy_relx.prompts import GenTunePrompt, PromptBuilder
 from spacy_relx.schema import MissingSchema, Schema
 from spacy_relx.settings import DEFAULT_CONFIG, Settings, check_entity_types, read_settings, read_threshold
+from spacy_relx.trainable import Course, TrainableRelations
+from spacy_relx.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -70,6 +72,7 @@ def make_relation_extractor(
     keep_no_relation: Any,
     attr: Any,
     scorer: Any,
+    training: Any,
 ) -> RelationExtractor:
     """Create a relation extractor; no weights are loaded here.
 
@@ -108,7 +111,18 @@ def make_relation_extractor(
     if notice is not None:
         add_to_meta(nlp._meta, notice)
     relations.register(settings.attr)
-    return RelationExtractor(nlp.vocab, model, name, settings=settings, candidates=candidates, scorer=scorer)
+    if training is not None and not isinstance(training, TrainingSettings):
+        raise ConfigError(f"training is {training!r}. Expected a block such as spacy-relx.Training.v1, or null.")
+    return RelationExtractor(
+        nlp.vocab,
+        model,
+        name,
+        settings=settings,
+        candidates=candidates,
+        scorer=scorer,
+        training=training,
+        learns_labels=labels is None,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +138,7 @@ class _Prepared:
         return count_tokens([question.prompt for question in self.questions])
 
 
-class RelationExtractor(Pipe):  # type: ignore[misc]
+class RelationExtractor(TrainableRelations, Pipe):  # type: ignore[misc]
     """Finds typed, scored relations between the mentions of a Doc.
 
     Args:
@@ -134,6 +148,8 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
         settings: Labels, wording and rules.
         candidates: Doc -> ordered (head, tail) pairs.
         scorer: Examples -> scores.
+        training: How an adapter is trained; None: with the defaults.
+        learns_labels: Whether `initialize` takes the labels from the training data.
     """
 
     def __init__(
@@ -145,6 +161,8 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
         settings: Settings,
         candidates: Callable[..., Iterable[tuple[Span, Span]]],
         scorer: Callable[..., dict[str, Any]] | None = None,
+        training: TrainingSettings | None = None,
+        learns_labels: bool = False,
     ) -> None:
         self.vocab = vocab
         self.model = model
@@ -152,6 +170,9 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
         self.settings = settings
         self.candidates = candidates
         self.scorer = scorer
+        self.training = training or TrainingSettings()
+        self.learns_labels = learns_labels
+        self._course = Course()
         self._builder: tuple[PromptBuilder, LabelIds | None] | None = None
 
     @property
@@ -201,6 +222,8 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
 
     def __call__(self, doc: Doc) -> Doc:
         """Add relations to one Doc."""
+        if self._catches_up:
+            return doc
         for _ in self._finish([(doc, self._prepare_or_error(doc))]):
             pass
         return doc
@@ -214,6 +237,9 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
             stream: The Docs.
             batch_size: Most Docs that are answered together where documents share packs (on a GPU).
         """
+        if self._catches_up:
+            yield from stream
+            return
         pool: list[tuple[Doc, _Prepared | Exception]] = []
         n_tokens = 0
         for doc in stream:
@@ -242,6 +268,7 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
         *,
         top_k: int | None = None,
         use_types: bool = True,
+        pool: bool = False,
     ) -> list[Answered]:
         """Ask about some Docs as `predict` does, about other pairs or for more labels; nothing is written.
 
@@ -250,6 +277,8 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
             pairs: For each Doc the ordered (head, tail) pairs to ask about; None: those that the component enumerates.
             top_k: Labels to rank; None: as many as the component is set to.
             use_types: Whether the labels' entity types limit pairs and answers.
+            pool: Whether Docs share packs on a processor too. Twice as fast for many Docs of one pair; a score may
+                then differ in the digits that the number format rounds away from that of the Doc alone.
 
         Raises:
             RelxError: If a Doc cannot be answered; the message says why.
@@ -257,7 +286,7 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
         docs = list(docs)
         given = [None] * len(docs) if pairs is None else list(pairs)
         prepared = [self._prepare(doc, spans, use_types) for doc, spans in zip(docs, given, strict=True)]
-        if self._pools():
+        if self._pools() or (pool and not self._shim.deterministic):
             return self._answer(prepared, top_k)
         return [answered for item in prepared for answered in self._answer([item], top_k)]
 
@@ -273,7 +302,13 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
         """
         settings = replace(self.settings, **changes)
         return RelationExtractor(
-            self.vocab, self.model, self.name, settings=settings, candidates=self.candidates, scorer=self.scorer
+            self.vocab,
+            self.model,
+            self.name,
+            settings=settings,
+            candidates=self.candidates,
+            scorer=self.scorer,
+            training=self.training,
         )
 
     def set_annotations(self, docs: Iterable[Doc], answered: Sequence[Answered]) -> None:
@@ -354,7 +389,8 @@ class RelationExtractor(Pipe):  # type: ignore[misc]
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Worker processes are sent pickles. The prompt builder holds a tokenizer of megabytes and is made anew.
-        return _restore, (self.name, {**self.__dict__, "_builder": None})
+        # So is the course of a training run, which ends with the process that trains.
+        return _restore, (self.name, {**self.__dict__, "_builder": None, "_course": Course()})
 
     # From Docs to answers
 

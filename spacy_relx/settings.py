@@ -32,6 +32,7 @@ DEFAULT_CONFIG: dict[str, Any] = {
     "keep_no_relation": False,
     "attr": DEFAULT_ATTR,
     "scorer": {"@scorers": "spacy-relx.relation_scorer.v1"},
+    "training": None,
 }
 
 

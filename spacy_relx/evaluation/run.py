@@ -156,7 +156,7 @@ def _records(
         golds = [_gold(run, doc, _unique(_name(number, doc), ids)) for number, doc in batch]
         asked = _asked_docs(run, golds)
         pairs = [list(gold.pairs.values()) for gold in golds] if run.protocol == "given" else None
-        answers = run.component.ask(asked, pairs, top_k=top_k, use_types=run.use_types)
+        answers = run.component.ask(asked, pairs, top_k=top_k, use_types=run.use_types, pool=True)
         counts["seconds"] += time.perf_counter() - start
         counts["n_docs"] += len(golds)
         for gold, doc, answered in zip(golds, asked, answers):

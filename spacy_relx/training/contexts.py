@@ -88,27 +88,38 @@ def forms(schema: Schema, label: str, head: Arg, tail: Arg) -> tuple[tuple[str, 
     return tuple(found)
 
 
-def settled(contexts: Iterable[AnnotatedContext]) -> list[AnnotatedContext]:
-    """Leave out pairs that seem to hold nothing only because another annotation of the same text says what they hold.
+class Settler:
+    """Leaves out pairs that seem to hold nothing only because another annotation of the same text says what they hold.
 
     Many data sets have a row for each relation, so that a sentence with three is there three times. A pair without a
     label is then no negative where a pair that reads the same has one. Pairs that are stated to hold nothing stay.
+
+    Args:
+        contexts: All contexts of the training data.
     """
-    contexts = list(contexts)
-    related = {
-        (clean(context.text), clean(pair.head), clean(pair.tail))
-        for context in contexts
-        for pair in context.pairs
-        if pair.labels
-    }
 
-    def stays(text: str, pair: AnnotatedPair) -> bool:
-        return bool(pair.labels) or pair.stated or (text, clean(pair.head), clean(pair.tail)) not in related
+    def __init__(self, contexts: Iterable[AnnotatedContext]) -> None:
+        self._related = {
+            (clean(context.text), clean(pair.head), clean(pair.tail))
+            for context in contexts
+            for pair in context.pairs
+            if pair.labels
+        }
 
-    kept = []
-    for context in contexts:
+    def __call__(self, context: AnnotatedContext) -> AnnotatedContext:
+        """The context without such pairs; there may be none left."""
         text = clean(context.text)
-        pairs = tuple(pair for pair in context.pairs if stays(text, pair))
-        if pairs:
-            kept.append(context if len(pairs) == len(context.pairs) else replace(context, pairs=pairs))
-    return kept
+        pairs = tuple(pair for pair in context.pairs if self._stays(text, pair))
+        return context if len(pairs) == len(context.pairs) else replace(context, pairs=pairs)
+
+    def _stays(self, text: str, pair: AnnotatedPair) -> bool:
+        if pair.labels or pair.stated:
+            return True
+        return (text, clean(pair.head), clean(pair.tail)) not in self._related
+
+
+def settled(contexts: Iterable[AnnotatedContext]) -> list[AnnotatedContext]:
+    """The contexts as a `Settler` of them leaves them, those that are then empty left out."""
+    contexts = list(contexts)
+    settle = Settler(contexts)
+    return [kept for kept in map(settle, contexts) if kept.pairs]

@@ -40,6 +40,7 @@ class GradientStep:
         n_label_tokens: Their label tokens and terminals.
         n_tokens: Tokens that went through the model for them.
         n_packs: Passes that took.
+        norm: Euclidean norm of the last finished gradient.
     """
 
     def __init__(self, loaded: LoadedModel, weights: LoraWeights, max_pack_tokens: int | None = None) -> None:
@@ -47,6 +48,7 @@ class GradientStep:
         self._weights = weights
         self.max_pack_tokens = max_pack_tokens or DEFAULT_PACK_TOKENS.get(loaded.device.type, 1024)
         self._device = loaded.device
+        self.norm = 0.0
         install(loaded.model)
         self.reset()
 
@@ -55,6 +57,16 @@ class GradientStep:
         self.n_rows = self.n_label_tokens = self.n_tokens = self.n_packs = 0
         self._loss = 0.0
         self._weights.clear_gradients()
+
+    def loss(self, rows: Sequence[TrainRow]) -> tuple[float, int]:
+        """The summed loss of some rows, without dropout, and the number of their label tokens; nothing is added."""
+        prepare_worker(self._device.type)
+        total, n_label_tokens = 0.0, 0
+        with torch.no_grad():
+            for pack in make_packs(rows, self.max_pack_tokens):
+                total += float(pack_loss(self._model, pack))
+                n_label_tokens += pack.n_label_tokens
+        return total, n_label_tokens
 
     def add(self, rows: Sequence[TrainRow]) -> float:
         """Add the gradient of some rows.
@@ -104,10 +116,19 @@ class GradientStep:
 
         Returns:
             The mean loss of a label token; 0.0 if nothing was added.
+
+        Raises:
+            TrainingError: If the gradient is not finite; the weights are as they were.
         """
         if not self.n_label_tokens:
             return 0.0
-        for master in self._weights.masters.values():
-            assert master.grad is not None
-            master.grad.div_(self.n_label_tokens)
+        gradients = [master.grad for master in self._weights.masters.values() if master.grad is not None]
+        torch._foreach_div_(gradients, self.n_label_tokens)
+        self.norm = float(torch.stack(torch._foreach_norm(gradients)).norm())
+        if not math.isfinite(self.norm):
+            self.reset()
+            raise TrainingError(
+                f"The norm of the gradient is {self.norm}. Expected a finite number. Lower the learning rate, or use "
+                "dtype='bfloat16' or 'float32'; the last checkpoint is intact."
+            )
         return self._loss / self.n_label_tokens

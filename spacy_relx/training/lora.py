@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,53 +20,15 @@ from spacy_relx.engine.adapter import CONFIG, METADATA_KEY, WEIGHTS
 from spacy_relx.engine.quiet import import_bitsandbytes
 from spacy_relx.errors import ConfigError, TrainingError
 from spacy_relx.training.files import replaced_folder
+from spacy_relx.training.settings import PROJECTIONS, LoraSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from spacy_relx.engine.loading import LoadedModel
 
-#: All attention and MLP projections of the Llama family.
-PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-
 _NAME = "default"
 _PREFIX = "base_model.model."
-
-
-@dataclass(frozen=True, slots=True)
-class LoraSettings:
-    """The shape of a new adapter.
-
-    Attributes:
-        rank: Rank of its matrices.
-        alpha: Its product is scaled by alpha / rank.
-        dropout: Share of a layer's inputs that the adapter does not see in training.
-        target_modules: Last parts of the names of the layers that it changes.
-
-    Raises:
-        ConfigError: If a value cannot be used.
-    """
-
-    rank: int = 16
-    alpha: float = 32
-    dropout: float = 0.0
-    target_modules: tuple[str, ...] = PROJECTIONS
-
-    def __post_init__(self) -> None:
-        if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1:
-            raise ConfigError(f"lora.rank is {self.rank!r}. Expected a positive whole number.")
-        if isinstance(self.alpha, bool) or not isinstance(self.alpha, (int, float)) or not self.alpha > 0:
-            raise ConfigError(f"lora.alpha is {self.alpha!r}. Expected a positive number.")
-        if isinstance(self.dropout, bool) or not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1:
-            raise ConfigError(f"lora.dropout is {self.dropout!r}. Expected a number from 0 to below 1.")
-        if not self.target_modules or not all(isinstance(name, str) and name for name in self.target_modules):
-            raise ConfigError(
-                f"lora.target_modules is {self.target_modules!r}. Expected names such as {', '.join(PROJECTIONS)}."
-            )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain values."""
-        return asdict(self) | {"target_modules": list(self.target_modules)}
 
 
 class LoraWeights:
@@ -78,7 +39,7 @@ class LoraWeights:
 
     Args:
         loaded: The model, its adapter not merged.
-        settings: Shape of a new adapter; of one that is there, only the dropout is taken.
+        settings: Shape of a new adapter; one that is there goes on with its own.
         seed: Of the random start.
         device: Where the masters are; None: where the model is.
 
@@ -118,7 +79,6 @@ class LoraWeights:
             self.masters[name].grad = torch.zeros_like(self.masters[name])
             parameter.requires_grad_(True)
         self.n_parameters = sum(master.numel() for master in self.masters.values())
-        self.set_dropout(settings.dropout)
         self.write()
 
     @property
@@ -128,9 +88,8 @@ class LoraWeights:
 
     def set_dropout(self, share: float) -> None:
         """Set the share of a layer's inputs that the adapter does not see in training mode."""
-        for module in self._loaded.model.modules():
-            if hasattr(module, "lora_dropout"):
-                module.lora_dropout[_NAME] = nn.Dropout(share) if share else nn.Identity()
+        for _, module in _lora_modules(self._loaded.model):
+            module.lora_dropout[_NAME] = nn.Dropout(share) if share else nn.Identity()
 
     def take_gradients(self) -> None:
         """Add the layers' gradients to the masters', in float32, and clear the layers'."""
@@ -154,6 +113,10 @@ class LoraWeights:
                 value = self.masters[name] if values is None else values[name]
                 parameter.copy_(value.to(torch.bfloat16))
 
+    def written(self) -> dict[str, Tensor]:
+        """Copies of the matrices that the layers compute with, as an adapter file would hold them."""
+        return {name: p.detach().to("cpu", torch.bfloat16, copy=True) for name, p in self._layers.items()}
+
     def files(self, metadata: Mapping[str, Any] | None = None) -> dict[str, bytes]:
         """The adapter as it computes now, as the files that PEFT and this package read.
 
@@ -175,10 +138,7 @@ class LoraWeights:
             TrainingError: If it cannot be written; what was there before is as it was.
         """
         facts = {"base_fingerprint": self._loaded.base_fingerprint, **(metadata or {})}
-        tensors = {
-            f"{_PREFIX}{name}": parameter.detach().to("cpu", torch.bfloat16).contiguous()
-            for name, parameter in self._layers.items()
-        }
+        tensors = {f"{_PREFIX}{name}": value.contiguous() for name, value in self.written().items()}
         with replaced_folder(folder) as new:
             header = {"format": "pt", METADATA_KEY: json.dumps(facts, sort_keys=True)}
             save_file(tensors, new / WEIGHTS, metadata=header)
@@ -191,8 +151,7 @@ def _inject(loaded: LoadedModel, settings: LoraSettings, seed: int) -> dict[str,
 
     config = LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type]
-        lora_dropout=settings.dropout,
+        lora_alpha=settings.alpha,
         target_modules=list(settings.target_modules),
         bias="none",
         task_type="CAUSAL_LM",

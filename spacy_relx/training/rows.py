@@ -1,8 +1,7 @@
 """Training rows: questions with their right answers, in groups that share everything before the question.
 
-A group is one line of a JSONL file, so that rows can be made on one machine and trained on at another:
-
-    {"turns": [["system", "You are …"]], "rows": [["Sentence: …\\nEntity 1: …", "works_for"]], "labels": ["works_for", …]}
+A group is one line of a JSONL file, so that rows can be made on one machine and trained on at another: an object with
+`turns` ([role, content] before the question), `rows` ([question, answer]) and `labels` (the answers to choose from).
 
 Owns the format. No torch, no spaCy.
 """

@@ -1,0 +1,262 @@
+"""The trainable side of the component: what spaCy's training loop calls, from labels in the data to updates.
+
+Rows, packs, gradients and checkpoints are made in `training`; here they meet Examples and spaCy's conventions.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from spacy.training import validate_examples
+from spacy.util import create_default_optimizer
+
+from spacy_relx.errors import DataError, SchemaError
+from spacy_relx.evaluation.counts import negative_labels
+from spacy_relx.label_set import Schema
+from spacy_relx.schema import parse_labels
+from spacy_relx.training.contexts import Settler
+from spacy_relx.training.demonstrations import Demonstrations
+from spacy_relx.training.groups import rng_for, rows
+from spacy_relx.training.replay import Replay
+from spacy_relx.training.sentences import Skipped, read_contexts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from spacy.language import Language
+    from spacy.tokens import Doc
+    from spacy.training import Example
+
+    from spacy_relx.models import EngineShim
+    from spacy_relx.settings import Settings
+    from spacy_relx.training.contexts import AnnotatedContext
+    from spacy_relx.training.rows import RowGroup
+    from spacy_relx.training.session import TrainingSession
+    from spacy_relx.training.settings import TrainingSettings
+
+_log = logging.getLogger("spacy_relx")
+
+
+@dataclass
+class Course:
+    """What a training run knows beside the weights.
+
+    Attributes:
+        demonstrations: The corpus to draw them from, where the mixture wants any.
+        seen: How often each context was trained on, which is its epoch.
+        replay: The way through what an earlier, killed run has done.
+        n_relations: Gold relations that `initialize` saw; None where it was not called.
+        settle: Leaves out of a context what other Docs of the same text say more about.
+        loss: Of the step so far.
+    """
+
+    demonstrations: Demonstrations | None = None
+    seen: Counter[str] = field(default_factory=Counter)
+    replay: Replay | None = None
+    n_relations: int | None = None
+    settle: Callable[[AnnotatedContext], AnnotatedContext] | None = None
+    loss: float = 0.0
+
+
+class TrainableRelations:
+    """What makes a relation extractor trainable by `spacy train`.
+
+    Only a LoRA adapter is trained: a new one, or the one that the model block names.
+    """
+
+    name: str
+    model: Any
+    settings: Settings
+    training: TrainingSettings
+    #: Whether the config left the labels open, so that they come from the data.
+    learns_labels: bool
+    _builder: Any
+    _course: Course
+
+    if TYPE_CHECKING:
+
+        @property
+        def schema(self) -> Schema: ...  # noqa: D102
+
+        @property
+        def _shim(self) -> EngineShim: ...
+
+    @property
+    def is_trainable(self) -> bool:
+        """True: an adapter can be trained."""
+        return True
+
+    def initialize(
+        self,
+        get_examples: Callable[[], Iterable[Example]],
+        *,
+        nlp: Language | None = None,
+        labels: object = None,  # spaCy reads this annotation at run time, where only built-in names are known
+    ) -> None:
+        """Take the labels from the data, where the config names none, and check the data; no weights are loaded.
+
+        Args:
+            get_examples: Gives the training examples: reference Docs with entities and relations.
+            nlp: The pipeline.
+            labels: What `spacy init labels` wrote, a schema as plain values.
+
+        Raises:
+            DataError: If a label is not in the schema, or a relation points outside the Doc's mentions.
+            SchemaError: If `labels` is no schema.
+        """
+        docs = [example.reference for example in get_examples()]
+        if labels is not None:
+            if not isinstance(labels, dict):
+                raise SchemaError(f"initialize.components.{self.name}.labels is {labels!r}. Expected a schema's JSON.")
+            self._use_schema(Schema.from_dict(labels))
+        elif self.learns_labels and (found := self._labels_of(docs)):
+            self._use_schema(parse_labels(found, no_relation=self.settings.no_relation))
+        self._course = Course(n_relations=sum(len(self._gold(doc)) for doc in docs))
+        if not self._course.n_relations:
+            return  # a pipeline may be initialised for other components' sake; `update` would refuse
+        skipped = Skipped()
+        contexts = list(read_contexts(self, docs, skipped))  # type: ignore[arg-type]
+        self._course.settle = Settler(contexts)
+        if skipped:
+            _log.warning("%s: of the gold relations\n%s", self.name, skipped)
+        if self.training.mixture.examples is not None:
+            self._course.demonstrations = Demonstrations(map(self._course.settle, contexts))
+        if self.training.checkpoint is not None:
+            loop = nlp.config.get("training", {}) if nlp is not None else {}
+            self._course.replay = Replay(self.training, self.settings, contexts, loop)
+
+    def update(
+        self,
+        examples: Iterable[Example],
+        *,
+        drop: float = 0.0,
+        sgd: Any = None,
+        losses: dict[str, float] | None = None,
+    ) -> dict[str, float]:
+        """Add the gradient of some examples, in packs, and take a step if there is an optimiser.
+
+        Args:
+            examples: Reference Docs with entities and relations.
+            drop: Share of each layer's inputs that the adapter does not see.
+            sgd: A thinc optimiser; None or False: gradients add up until `finish_update`.
+            losses: Gets the mean loss of a label token, added to what is there under the component's name.
+
+        Raises:
+            DataError: If there is nothing to learn from, or the data does not fit the labels.
+            TrainingError: If the loss is not finite.
+        """
+        losses = {} if losses is None else losses
+        losses.setdefault(self.name, 0.0)
+        examples = list(examples)
+        validate_examples(examples, f"{type(self).__name__}.update")
+        session = self._session()
+        if not self._catches_up:
+            groups = list(self._rows([example.reference for example in examples], draw=True))
+            loss, n_label_tokens = session.add(session.encoder(self._template_kwargs), groups, drop)
+            losses[self.name] += loss / max(n_label_tokens, 1)
+            self._course.loss += loss / max(n_label_tokens, 1)
+        elif self._course.replay is not None and not self._course.loss:
+            self._course.loss = self._course.replay.loss()  # of the whole step, told once
+            losses[self.name] += self._course.loss
+        if sgd not in (None, False):
+            self.finish_update(sgd)
+        return losses
+
+    def get_loss(self, examples: Iterable[Example], scores: Any = None) -> tuple[float, None]:
+        """The mean loss of a label token on some examples, without dropout; nothing is learned.
+
+        Args:
+            examples: Reference Docs with entities and relations.
+            scores: Not needed: the loss comes from the model, not from predictions.
+
+        Returns:
+            The loss, and None where other components give a gradient: it goes to the adapter in `update`.
+        """
+        session = self._session()
+        groups = list(self._rows([example.reference for example in examples], draw=False))
+        loss, n_label_tokens = session.loss(session.encoder(self._template_kwargs), groups)
+        return loss / max(n_label_tokens, 1), None
+
+    def finish_update(self, sgd: Any) -> None:
+        """Let an optimiser change the adapter by the gradients that were added."""
+        session, replay = self._session(), self._course.replay
+        loss, self._course.loss = self._course.loss, 0.0
+        if replay is not None and replay.is_running:
+            replay.step(session, sgd, self._course.seen)
+            return
+        self.model.finish_update(sgd)
+        if replay is not None:
+            replay.keep(session, sgd, self._course.seen, loss)
+
+    def create_optimizer(self) -> Any:
+        """Create spaCy's default optimiser."""
+        return create_default_optimizer()
+
+    def use_params(self, params: Mapping[Any, Any]) -> Iterator[None]:
+        """Compute with averaged parameters until the generator is resumed; spaCy calls it so."""
+        with self.model.use_params(params):
+            yield
+
+    def score(self, examples: Iterable[Example], **kwargs: Any) -> dict[str, Any]:
+        """Score predictions, as every component does; a run that goes on repeats the scores that it had."""
+        replay = self._course.replay
+        if replay is not None and replay.is_running:
+            return replay.scores()
+        scores: dict[str, Any] = super().score(examples, **kwargs)  # type: ignore[misc]
+        if replay is not None and self._shim.training is not None:
+            replay.note(self._shim.training, scores)
+        return scores
+
+    @property
+    def _catches_up(self) -> bool:
+        """Whether a run that goes on is still where it has been: predictions are not needed, scores are known."""
+        return self._course.replay is not None and self._course.replay.is_running
+
+    def _use_schema(self, schema: Schema) -> None:
+        self.settings = replace(self.settings, schema=schema)
+        self._builder = None
+
+    def _labels_of(self, docs: Iterable[Doc]) -> list[str]:
+        """The positive labels of the gold relations, sorted."""
+        negatives = negative_labels(self.settings.no_relation)
+        return sorted({r.label for doc in docs for r in self._gold(doc) if r.label.lower() not in negatives})
+
+    def _gold(self, doc: Doc) -> Sequence[Any]:
+        gold: Sequence[Any] = getattr(doc._, self.settings.attr)
+        return gold
+
+    @property
+    def _template_kwargs(self) -> Mapping[str, Any]:
+        return self.settings.prompt.template_kwargs or {}
+
+    def _session(self) -> TrainingSession:
+        if self._course.n_relations == 0:
+            raise DataError(
+                f"The training corpus has no gold relations, so {self.name!r} cannot be trained. Expected Docs whose "
+                f"`._.{self.settings.attr}` is set (`spacy relx convert` makes them); to train other components beside "
+                f"it, put {self.name!r} into training.frozen_components."
+            )
+        return self._shim.start_training(self.training)
+
+    def _rows(self, docs: Iterable[Doc], *, draw: bool) -> Iterator[RowGroup]:
+        """The rows of some Docs; `draw`: with the next draws of each context."""
+        for read in read_contexts(self, docs):  # type: ignore[arg-type]
+            context = read if self._course.settle is None else self._course.settle(read)
+            yield from self._groups(context, self._course.seen[context.text])
+            if draw:
+                self._course.seen[context.text] += 1
+
+    def _groups(self, context: AnnotatedContext, epoch: int) -> list[RowGroup]:
+        mixture, settings = self.training.mixture, self.settings
+        return rows(
+            context,
+            self.schema,
+            settings.prompt,
+            settings.negative_prompt,
+            mixture,
+            rng_for(mixture, epoch, context.text),
+            self._course.demonstrations,
+        )
