@@ -10,6 +10,7 @@ from spacy.cli._util import app as _spacy_app
 
 from spacy_relx.cli.annotate import annotate
 from spacy_relx.cli.baseline import baseline
+from spacy_relx.cli.benchmark import benchmark
 from spacy_relx.cli.convert import convert
 from spacy_relx.cli.evaluate import app as _evaluate_app
 from spacy_relx.cli.fetch import fetch
@@ -34,6 +35,7 @@ app.command("convert")(convert)
 app.command("info")(info)
 app.command("report")(report)
 app.command("baseline")(baseline)
+app.command("benchmark")(benchmark)
 app.command("rows")(rows)
 app.add_typer(_evaluate_app, name="evaluate")
 
