@@ -1,0 +1,324 @@
+"""Training on exported rows: rows in, adapter out. No spaCy.
+
+For machines that have a GPU and little else. `spacy train` does the same through the component; both use the same
+packs, gradients and weights.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from spacy_relx.engine.packed import PackedEngine
+from spacy_relx.engine.types import LabelIds, Question
+from spacy_relx.errors import ConfigError, DataError, TrainingError
+from spacy_relx.training.encode import Encoder
+from spacy_relx.training.files import replaced_folder, restore
+from spacy_relx.training.gradient import GradientStep
+from spacy_relx.training.lora import LoraWeights
+from spacy_relx.training.rows import hash_rows
+from spacy_relx.training.settings import LoraSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from spacy_relx.engine.loading import LoadedModel
+    from spacy_relx.training.rows import RowGroup
+
+_STATE = "state.json"
+_TENSORS = "state.safetensors"
+SCHEDULES = ("linear", "cosine", "constant")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerSettings:
+    """How rows are trained on. The defaults of what the published adapters name are theirs.
+
+    Attributes:
+        learning_rate: Highest learning rate.
+        schedule: How it falls after the warm-up: "linear" or "cosine" to zero, or "constant".
+        warmup: Share of the steps in which it rises.
+        weight_decay: Of AdamW.
+        dropout: Share of a layer's inputs that the adapter does not see.
+        epochs: Passes over the rows.
+        max_steps: Most steps; 0: no limit. The schedule ends there.
+        batch_rows: Least rows of an optimiser step; groups stay whole.
+        max_grad_norm: Gradients are scaled down to this norm.
+        max_pack_tokens: Most tokens of one forward and backward pass; None: by device.
+        seed: Of the order of the rows, the adapter's random start, and dropout.
+        evaluate_every: Steps between two looks at the development rows; 0: only at the end.
+        checkpoint_every: Steps between two checkpoints.
+
+    Raises:
+        ConfigError: If a value cannot be used.
+    """
+
+    learning_rate: float = 1e-4
+    schedule: str = "linear"
+    warmup: float = 0.03
+    weight_decay: float = 0.01
+    dropout: float = 0.05
+    epochs: int = 1
+    max_steps: int = 0
+    batch_rows: int = 8
+    max_grad_norm: float = 1.0
+    max_pack_tokens: int | None = None
+    seed: int = 0
+    evaluate_every: int = 0
+    checkpoint_every: int = 100
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_rows", 1), ("checkpoint_every", 1), ("max_steps", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}. Expected a whole number of at least {least}.")
+        for name in ("learning_rate", "max_grad_norm"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}. Expected a positive number.")
+        for name in ("warmup", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}. Expected a number from 0 to below 1.")
+        if self.schedule not in SCHEDULES:
+            raise ConfigError(f"schedule is {self.schedule!r}. Expected one of {', '.join(SCHEDULES)}.")
+
+
+class Trainer:
+    """Trains an adapter on groups of rows.
+
+    Args:
+        loaded: The model, its adapter, if it has one, not merged.
+        groups: The training rows.
+        folder: Where adapter, log and checkpoint are written.
+        settings: How to train.
+        lora: Shape of a new adapter.
+        dev: Development rows; their `labels` are what an answer is chosen from.
+
+    Raises:
+        DataError: If there are no rows.
+        TrainingError: If the folder holds the checkpoint of another run.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        groups: Sequence[RowGroup],
+        folder: Path,
+        settings: TrainerSettings | None = None,
+        lora: LoraSettings | None = None,
+        dev: Sequence[RowGroup] = (),
+    ) -> None:
+        if not groups:
+            raise DataError("There are no rows to train on. Expected at least one group.")
+        self._loaded = loaded
+        self._groups = groups
+        self._dev = dev
+        self._folder = folder
+        self.settings = settings or TrainerSettings()
+        torch.manual_seed(self.settings.seed)
+        self._weights = LoraWeights(loaded, lora, seed=self.settings.seed)
+        self._step = GradientStep(loaded, self._weights, self.settings.max_pack_tokens)
+        self._engine = PackedEngine(loaded, self._step.max_pack_tokens)
+        self._encoder = Encoder(loaded.tokenizer, max_tokens=self._step.max_pack_tokens)
+        self._names = list(self._weights.masters)
+        self._optimizer = torch.optim.AdamW(
+            self._weights.masters.values(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
+        )
+        self._batches = list(self._plan())
+        self.n_steps = min(len(self._batches), self.settings.max_steps or len(self._batches))
+        self._done = 0
+        self._seconds = 0.0
+        self._best: float | None = None
+        self._identity = {
+            "settings": {k: v for k, v in asdict(self.settings).items() if k not in ("max_steps", "checkpoint_every")},
+            "lora": json.loads(json.dumps(asdict(lora or LoraSettings()))),
+            "rows": hash_rows(groups),
+            "base": loaded.base_fingerprint,
+        }
+        self._resume()
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether an earlier run is gone on with."""
+        return self._done > 0
+
+    def run(self, tell: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
+        """Train to the end; what is written on the way survives a kill.
+
+        Args:
+            tell: Called with each line of the log.
+
+        Returns:
+            The last line of the log.
+        """
+        line: dict[str, Any] = {}
+        while self._done < self.n_steps:
+            line = self._one_step(self._batches[self._done])
+            self._done += 1
+            every = self.settings.evaluate_every
+            if self._dev and (self._done == self.n_steps or (every and self._done % every == 0)):
+                line["dev"] = self.evaluate(self._dev)
+                self._keep_best(line["dev"])
+            self._log(line)
+            if tell is not None:
+                tell(line)
+            if self._done % self.settings.checkpoint_every == 0 or self._done == self.n_steps:
+                self._write()
+        self._weights.save(self._folder / "adapter", self._facts())
+        return line
+
+    def evaluate(self, groups: Sequence[RowGroup]) -> dict[str, float]:
+        """Mean loss of a label token, and the share of rows whose best label is the right one.
+
+        A row whose group has no labels counts for the loss alone.
+        """
+        self._engine.weights_changed()
+        total = n_tokens = right = n_ranked = 0.0
+        for group in groups:
+            rows = self._encoder(group)
+            loss, n = self._step.loss(rows)
+            total, n_tokens = total + loss, n_tokens + n
+            if group.labels:
+                chat = self._encoder.chat(group.turns)
+                labels = LabelIds(tuple(chat.answer_ids(label) for label in group.labels), chat.terminal)
+                every = tuple(range(len(labels)))
+                questions = [Question(chat.prompt(question), every) for question, _ in group.rows]
+                rankings = self._engine.rank(questions, labels)
+                best = [group.labels[ranking.scores[0].label] for ranking in rankings]
+                right += sum(said == answer for said, (_, answer) in zip(best, group.rows))
+                n_ranked += len(group)
+        return {"loss": total / max(n_tokens, 1), "accuracy": right / max(n_ranked, 1), "n_rows": n_ranked}
+
+    def _one_step(self, groups: Sequence[int]) -> dict[str, Any]:
+        start = time.perf_counter()
+        rate = self._rate()
+        for parameters in self._optimizer.param_groups:
+            parameters["lr"] = rate
+        self._weights.set_dropout(self.settings.dropout)
+        self._step.add([row for i in groups for row in self._encoder(self._groups[i])])
+        n_rows, n_tokens = self._step.n_rows, self._step.n_tokens
+        loss = self._step.finish()
+        masters = list(self._weights.masters.values())
+        torch.nn.utils.clip_grad_norm_(masters, self.settings.max_grad_norm)
+        self._optimizer.step()
+        self._step.reset()
+        self._weights.write()
+        seconds = time.perf_counter() - start
+        self._seconds += seconds
+        return {
+            "step": self._done + 1,
+            "of": self.n_steps,
+            "loss": loss,
+            "learning_rate": rate,
+            "norm": self._step.norm,
+            "n_rows": n_rows,
+            "n_tokens": n_tokens,
+            "seconds": round(seconds, 3),
+            "total_seconds": round(self._seconds, 1),
+        }
+
+    def _rate(self) -> float:
+        highest, at, n = self.settings.learning_rate, self._done, self.n_steps
+        warm = math.ceil(self.settings.warmup * n)
+        if at < warm:
+            return highest * (at + 1) / warm
+        if self.settings.schedule == "constant":
+            return highest
+        left = (n - at) / max(n - warm, 1)
+        return highest * (left if self.settings.schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left)))
+
+    def _plan(self) -> Iterator[list[int]]:
+        """The groups of each step, in an order that depends on nothing but the seed."""
+        for epoch in range(self.settings.epochs):
+            order = list(range(len(self._groups)))
+            Random(f"{self.settings.seed}:{epoch}").shuffle(order)
+            batch: list[int] = []
+            n_rows = 0
+            for i in order:
+                batch.append(i)
+                n_rows += len(self._groups[i])
+                if n_rows >= self.settings.batch_rows:
+                    yield batch
+                    batch, n_rows = [], 0
+            if batch:
+                yield batch
+
+    def _facts(self) -> dict[str, Any]:
+        return {"rows": self._identity["rows"], "settings": self._identity["settings"], "n_steps": self._done}
+
+    def _keep_best(self, dev: dict[str, float]) -> None:
+        value = dev["accuracy"] if dev["n_rows"] else -dev["loss"]
+        if self._best is None or value > self._best:
+            self._best = value
+            self._weights.save(self._folder / "best", self._facts() | {"dev": dev})
+
+    def _log(self, line: dict[str, Any]) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    # Checkpoints
+
+    def _write(self) -> None:
+        tensors = {"random": torch.get_rng_state()}
+        if self._loaded.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self._loaded.device)
+        for name, master in self._weights.masters.items():
+            state = self._optimizer.state[master]
+            tensors |= {f"master.{name}": master, f"step.{name}": state["step"]}
+            tensors |= {f"{part}.{name}": state[part] for part in ("exp_avg", "exp_avg_sq")}
+        state = {"identity": self._identity, "done": self._done, "seconds": self._seconds, "best": self._best}
+        with replaced_folder(self._folder / "checkpoint") as new:
+            save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, new / _TENSORS)
+            (new / _STATE).write_text(json.dumps(state), encoding="utf-8")
+
+    def _resume(self) -> None:
+        folder = self._folder / "checkpoint"
+        restore(folder)
+        if not (folder / _STATE).is_file():
+            (self._folder / "log.jsonl").unlink(missing_ok=True)
+            return
+        try:
+            state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+            tensors = load_file(folder / _TENSORS)
+        except Exception as error:
+            raise TrainingError(f"The checkpoint {folder} cannot be read: {error}. Remove it to begin anew.") from error
+        different = [name for name, value in self._identity.items() if state["identity"].get(name) != value]
+        if different:
+            raise TrainingError(
+                f"The checkpoint {folder} belongs to a run with other {', '.join(different)}. Remove it to begin anew, "
+                "or give another output folder."
+            )
+        for name, master in self._weights.masters.items():
+            master.copy_(tensors[f"master.{name}"])
+            self._optimizer.state[master] = {
+                "step": tensors[f"step.{name}"],
+                "exp_avg": tensors[f"exp_avg.{name}"].to(master.device),
+                "exp_avg_sq": tensors[f"exp_avg_sq.{name}"].to(master.device),
+            }
+        self._weights.write()
+        torch.set_rng_state(tensors["random"])
+        if "random.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random.cuda"], self._loaded.device)
+        self._done, self._seconds, self._best = state["done"], state["seconds"], state["best"]
+        self._cut_log()
+
+    def _cut_log(self) -> None:
+        """Drop the lines of steps after the checkpoint, which are done again."""
+        path = self._folder / "log.jsonl"
+        if path.is_file():
+            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= self._done]
+            path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _step_of(line: str) -> float:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf  # a line that was cut off
