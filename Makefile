@@ -4,17 +4,21 @@
 #   PYTHON        the interpreter to build the environment with (3.11 or newer)
 #   TORCH_INDEX   where torch comes from; on Linux without a GPU, https://download.pytorch.org/whl/cpu saves gigabytes
 #   PYTEST_ARGS   passed on to pytest
+#   BENCH_ARGS    passed on to the benchmarks
+#   GPU_PYTHON    for `make bench-gpu`: an interpreter that has torch, transformers, peft and bitsandbytes; no spaCy needed
 
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
+GPU_PYTHON ?= $(PYTHON)
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test test-gpu lint wheel clean
+.PHONY: demo test test-gpu lint wheel bench bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m spacy_relx fetch
@@ -35,6 +39,16 @@ lint: $(VENV)/.installed-dev
 
 wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m build --wheel --outdir dist .
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python -m spacy_relx fetch
+	$(BIN)/python benchmarks/suite.py --rivals all --build --out benchmarks/results/suite.json --plot benchmarks/results/suite.svg $(BENCH_ARGS)
+	$(BIN)/python benchmarks/outside.py --out benchmarks/results/outside.json
+	$(BIN)/python benchmarks/growth.py --out benchmarks/results/growth.json --plot benchmarks/results/growth.svg
+
+# On a machine with an NVIDIA GPU, from a plain checkout: nothing is installed and nothing is fetched.
+bench-gpu:
+	PYTHONPATH=. $(GPU_PYTHON) benchmarks/gpu.py --out benchmarks/results/gpu.json $(BENCH_ARGS)
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"Python {v[0]}.{v[1]} found, 3.11 or newer needed: make PYTHON=python3.11" if v < (3, 11) else 0)'

@@ -8,31 +8,30 @@ python benchmarks/exactness.py --conll04 conll04_test.json --pairs 100 --out res
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
+import results
 from workload import build_prompts, load_documents, questions_of
 
+from spacy_relx.benchmark.machine import model_facts, provenance
 from spacy_relx.engine.loading import load_model
 from spacy_relx.engine.packed import PackedEngine
 from spacy_relx.engine.reference import ReferenceEngine
 from spacy_relx.engine.spec import EMBEDDED_BASE, ModelSpec
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Compare and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--conll04", type=Path, help="CoNLL04 test file; made-up documents otherwise")
+    parser.add_argument("--base", default=EMBEDDED_BASE)
     parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--shots", type=int, choices=(0, 2), default=0)
     parser.add_argument("--scoring", choices=("trie", "sequence"), default="trie")
     parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
 
-    loaded = load_model(ModelSpec(EMBEDDED_BASE, dtype="float32", device="cpu"))
+    loaded = load_model(ModelSpec(args.base, dtype="float32", device="cpu"))
     builder, labels = build_prompts(loaded.tokenizer, args.shots)
     work = questions_of(load_documents(args.conll04, 40), builder, len(labels))
     packed, reference = PackedEngine(loaded), ReferenceEngine(loaded)
@@ -51,10 +50,8 @@ def main() -> None:
             n_close += b.scores[0].prob - b.scores[1].prob < 2e-4
         n_pairs += len(document)
     result = {
-        "command": " ".join(["python", *sys.argv]),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
-        "model": EMBEDDED_BASE,
+        **provenance(),
+        "model": model_facts(loaded),
         "scoring": args.scoring,
         "shots": args.shots,
         "pairs": n_pairs,
@@ -65,11 +62,7 @@ def main() -> None:
         "tokens_of_the_reference": reference.work.n_tokens,
         "tokens_of_the_packed_engine": packed.work.n_tokens,
     }
-    text = json.dumps(result, indent=2)
-    print(text)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(text + "\n")
+    results.write(args.out, result)
 
 
 if __name__ == "__main__":

@@ -9,138 +9,73 @@ Run:
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import statistics
-import subprocess
-import sys
-import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import torch
+import results
 from workload import build_prompts, load_documents, questions_of
 
+from spacy_relx.benchmark.machine import model_facts, provenance
+from spacy_relx.benchmark.rivals import answer_tokens, generate
+from spacy_relx.benchmark.timing import Summary, interleave, rates, ratios
 from spacy_relx.engine.loading import load_model
 from spacy_relx.engine.packed import PackedEngine
 from spacy_relx.engine.spec import EMBEDDED_BASE, ModelSpec
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
-    from spacy_relx.engine.loading import LoadedModel
-    from spacy_relx.engine.types import LabelIds, Question
-
-
-def packed(engine: PackedEngine, work: list[list[Question]], labels: LabelIds) -> None:
-    """Answer every document's pairs in one pack."""
-    for questions in work:
-        engine.rank(questions, labels)
-
-
-def batched_generate(loaded: LoadedModel, work: list[list[Question]], new_tokens: int, batch: int) -> None:
-    """What users of transformers write: batches padded on the left, greedy decoding."""
-    prompts = [question.prompt.ids for questions in work for question in questions]
-    pad = loaded.tokenizer.pad_token_id
-    model: Any = loaded.model
-    for start in range(0, len(prompts), batch):
-        part = prompts[start : start + batch]
-        width = max(map(len, part))
-        ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in part])
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in part])
-        settings = {"max_new_tokens": new_tokens, "do_sample": False, "pad_token_id": pad}
-        model.generate(input_ids=ids, attention_mask=mask, **settings)
-
-
-def card_loop(loaded: LoadedModel, work: list[list[Question]], new_tokens: int) -> None:
-    """The model card's loop: one pair at a time."""
-    batched_generate(loaded, work, new_tokens, batch=1)
-
-
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Measure and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--conll04", type=Path, help="CoNLL04 test file; made-up documents otherwise")
+    parser.add_argument("--base", default=EMBEDDED_BASE)
     parser.add_argument("--limit", type=int, default=40, help="documents")
-    parser.add_argument("--shots", type=int, choices=(0, 2), default=2)
+    parser.add_argument("--shots", type=int, choices=range(9), default=2)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
     parser.add_argument("--batch", type=int, default=8, help="batch of generate")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rival-documents", type=int, default=3, help="documents the slow rivals get (rates compare)")
     parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
 
-    loaded = load_model(ModelSpec(EMBEDDED_BASE, dtype=args.dtype, device="cpu"))
+    loaded = load_model(ModelSpec(args.base, dtype=args.dtype, device="cpu"))
     builder, labels = build_prompts(loaded.tokenizer, args.shots)
     work = questions_of(load_documents(args.conll04, args.limit), builder, len(labels))
     work = [questions for questions in work if questions]
     some = sorted(work, key=len)[len(work) // 2 :][: args.rival_documents]
-    new_tokens = max(map(len, labels.sequences)) + 1
+    prompts = [question.prompt for questions in some for question in questions]
+    new_tokens = answer_tokens(labels)
     engine = PackedEngine(loaded)
+    n_pairs = sum(map(len, work))
 
-    runs: dict[str, tuple[Callable[[], None], int]] = {
-        "packed": (lambda: packed(engine, work, labels), sum(map(len, work))),
-        "batched_generate": (
-            lambda: batched_generate(loaded, some, new_tokens, args.batch),
-            sum(map(len, some)),
-        ),
-        "card_loop": (lambda: card_loop(loaded, some, new_tokens), sum(map(len, some))),
-    }
-    rates: dict[str, list[float]] = {name: [] for name in runs}
-    for round_ in range(args.rounds + 1):
-        for name, (run, n_pairs) in runs.items():
-            start = time.perf_counter()
-            with torch.inference_mode():
-                run()
-            if round_:  # the first is the warm-up
-                rates[name].append(n_pairs / (time.perf_counter() - start))
-    counts = engine.work
-    result = {
-        "command": " ".join(["python", *sys.argv]),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
-        "machine": f"{processor_name()}, {torch.backends.cpu.get_cpu_capability()}",
-        "threads": torch.get_num_threads(),
-        "versions": {name: version(name) for name in ("torch", "transformers", "spacy-relx")},
-        "model": f"{EMBEDDED_BASE}, no adapter, fingerprint {loaded.fingerprint[:16]}",
-        "dtype": args.dtype,
-        "shots": args.shots,
-        "documents": len(work),
-        "pairs": sum(map(len, work)),
-        "pairs_of_rivals": sum(map(len, some)),
-        "tokens_in_prompts": counts.n_prompt_tokens // (args.rounds + 1),
-        "tokens_computed": counts.n_tokens // (args.rounds + 1),
-        "pairs_per_second": {name: summary(values) for name, values in rates.items()},
-        "ratio_to_packed": {
-            name: summary([a / b for a, b in zip(rates["packed"], values)])
-            for name, values in rates.items()
-            if name != "packed"
+    seconds = interleave(
+        {
+            "packed": lambda: [engine.rank(questions, labels) for questions in work],
+            "batched_generate": lambda: generate(loaded, prompts, new_tokens, args.batch),
+            "card_loop": lambda: generate(loaded, prompts, new_tokens, 1),
         },
-    }
-    text = json.dumps(result, indent=2)
-    print(text)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(text + "\n")
-
-
-def processor_name() -> str:
-    """What the processor calls itself."""
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
-    return names[0].split(":")[1].strip() if names else platform.processor() or platform.machine()
-
-
-def summary(values: list[float]) -> dict[str, float]:
-    """Median, least and greatest, of n runs."""
-    return {
-        "n": len(values),
-        "median": round(statistics.median(values), 2),
-        "min": round(min(values), 2),
-        "max": round(max(values), 2),
-    }
+        args.rounds,
+    )
+    speed = {name: rates(times, n_pairs if name == "packed" else len(prompts)) for name, times in seconds.items()}
+    counts = engine.work
+    results.write(
+        args.out,
+        {
+            **provenance(),
+            "model": model_facts(loaded),
+            "dtype": args.dtype,
+            "shots": args.shots,
+            "documents": len(work),
+            "pairs": n_pairs,
+            "pairs_of_rivals": len(prompts),
+            "tokens_in_prompts": counts.n_prompt_tokens // (args.rounds + 1),
+            "tokens_computed": counts.n_tokens // (args.rounds + 1),
+            "pairs_per_second": {name: Summary.of(values).to_dict() for name, values in speed.items()},
+            "ratio_to_packed": {
+                name: Summary.of(ratios(speed["packed"], values)).to_dict()
+                for name, values in speed.items()
+                if name != "packed"
+            },
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ def measure(
     labels: LabelIds,
     *,
     rounds: int = 5,
+    n_documents: int | None = None,
     rivals: Mapping[str, Contestant] | None = None,
     ours: Callable[[], object] | None = None,
     progress: Callable[[str], object] | None = None,
@@ -53,6 +54,7 @@ def measure(
         calls: The questions of each call.
         labels: The labels.
         rounds: Timed rounds.
+        n_documents: Documents in all calls; None: one a call.
         rivals: What runs in turn with it.
         ours: What answers all calls once, where that is more than asking the engine.
         progress: Told what is about to be run.
@@ -68,7 +70,7 @@ def measure(
 
     run()  # the first answers fill caches; what the counters say of them is no round's work
     before = (engine.work.n_tokens, engine.work.n_forward)
-    run()
+    sizes = pass_sizes(engine.loaded.model, run)
     n_tokens, n_forward = engine.work.n_tokens - before[0], engine.work.n_forward - before[1]
     peak = memory.peak_facts(engine.device.type)  # before the rivals and the products of the limit add theirs
 
@@ -77,20 +79,21 @@ def measure(
     tokens = limit.count_tokens(calls, engine.max_pack_tokens if packs else None)
     distinct = n_tokens - (tokens.in_packs - tokens.distinct) if packs else tokens.distinct
     shapes = limit.matrix_shapes(engine.loaded.model)
-    rows = min(max(n_tokens // max(n_forward, 1), _ROWS[0]), _ROWS[1])
+    rows = min(max(usual_rows(sizes), _ROWS[0]), _ROWS[1])
     products = limit.MatrixProducts(shapes, rows, engine.loaded.dtype, engine.device)
     runs: dict[str, Callable[[], object]] = {"ours": run, "matrix products": products}
     runs |= {name: rival.run for name, rival in rivals.items()}
     seconds = interleave(runs, rounds, synchronise=synchronise, progress=progress)
 
+    documents = len(calls) if n_documents is None else n_documents
     n_pairs, parameters = sum(map(len, calls)), limit.n_parameters(shapes)
     speeds = rates(seconds["matrix products"], products.flop)
     bounds = [limit.limit_seconds(parameters, distinct, speed) for speed in speeds]
     return {
-        "documents": len(calls),
+        "documents": documents,
         "pairs": n_pairs,
         "pairs_per_second": Summary.of(rates(seconds["ours"], n_pairs)).to_dict(),
-        "documents_per_second": Summary.of(rates(seconds["ours"], len(calls))).to_dict(),
+        "documents_per_second": Summary.of(rates(seconds["ours"], documents)).to_dict(),
         "tokens": {
             "in_prompts": tokens.prompts,
             "computed": n_tokens,
@@ -106,12 +109,32 @@ def measure(
             "share_reached": Summary.of(ratios(bounds, seconds["ours"])).to_dict(),
         },
         "rivals": {
-            name: against(rival, seconds[name], seconds["ours"], n_pairs if rival.unit == "pairs" else len(calls))
+            name: against(rival, seconds[name], seconds["ours"], n_pairs if rival.unit == "pairs" else documents)
             for name, rival in rivals.items()
         },
         "time": {"shares": shares(time_parts(engine, run))},
         "memory": peak,
     }
+
+
+def pass_sizes(model: Any, run: Callable[[], object]) -> list[int]:
+    """Tokens of each forward pass of a run."""
+    sizes: list[int] = []
+
+    def look(_module: Any, _arguments: Any, keywords: dict[str, Any]) -> None:
+        sizes.append(int(keywords["input_ids"].numel()))
+
+    handle = model.get_decoder().register_forward_pre_hook(look, with_kwargs=True)
+    try:
+        run()
+    finally:
+        handle.remove()
+    return sizes
+
+
+def usual_rows(sizes: Sequence[int]) -> int:
+    """The size of the forward pass that a token is in on average: the small passes of label tokens hardly count."""
+    return round(sum(size * size for size in sizes) / max(sum(sizes), 1))
 
 
 def against(rival: Contestant, seconds: Sequence[float], ours: Sequence[float], n_ours: int) -> dict[str, Any]:
