@@ -23,9 +23,10 @@ import torch
 from rivals import REMOTE
 from rivals.remote import Remote, Unavailable
 
-from spacy_relx.benchmark.engine_run import Contestant, measure
+from spacy_relx.benchmark.engine_run import Contestant, measure, synchroniser
 from spacy_relx.benchmark.machine import model_facts, provenance
 from spacy_relx.benchmark.rivals import NAMES, answer_tokens, generate, some_pairs
+from spacy_relx.benchmark.timing import Summary, interleave
 from spacy_relx.engine.packed import DEFAULT_PACK_TOKENS, PackedEngine
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
             "documents": n_documents,
             "entities": args.entities,
             "packs": found,
+            "dequantise_all_matrices_seconds": dequantise(loaded, args.rounds),
             "not_run": not_run,
         },
     )
@@ -124,6 +126,22 @@ def _rivals(
         return {**running, "vllm": remote.prepare(task)}, {}
     except Unavailable as reason:
         return running, {"vllm": str(reason)}
+
+
+def dequantise(loaded: LoadedModel, rounds: int) -> dict[str, float] | None:
+    """Seconds to bring every 4-bit matrix back to the computation's format once; None where nothing is quantised."""
+    layers = [m for m in loaded.model.modules() if getattr(getattr(m, "weight", None), "quant_state", None) is not None]
+    if not layers:
+        return None
+    from bitsandbytes.functional import dequantize_4bit
+
+    def run() -> None:
+        for layer in layers:
+            weight: Any = layer.weight
+            dequantize_4bit(weight.data, weight.quant_state)
+
+    seconds = interleave({"dequantise": run}, rounds, synchronise=synchroniser(loaded.device.type))
+    return Summary.of(seconds["dequantise"]).to_dict()
 
 
 def _weight_bytes(loaded: LoadedModel) -> int:

@@ -2,7 +2,8 @@
 
     python benchmarks/outside.py --out benchmarks/results/outside.json
 
-One thread; pairs a second is per core. `stages` says where the time goes by stage, `hot_spots` by function (own time,
+One thread; times are seconds of the processor and not of the clock, so that what else a machine does hardly counts, and
+pairs a second is per core. `stages` says where the time goes by stage, `hot_spots` by function (own time,
 under the profiler, which slows Python code more than library code: use it to find places, not to compare times).
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import cProfile
 import pstats
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,17 +22,18 @@ import torch
 from workload import EXAMPLES
 
 import spacy_relx
-from spacy_relx.benchmark.component import time_parts, to_docs, with_engine
+from spacy_relx.benchmark.component import WatchedEngine, time_parts, to_docs, with_engine
 from spacy_relx.benchmark.documents import made_up
 from spacy_relx.benchmark.machine import provenance
 from spacy_relx.benchmark.parts import shares
 from spacy_relx.benchmark.timing import Summary, interleave, rates
 from spacy_relx.benchmark.zero_cost import zero_cost_engine
+from spacy_relx.engine import packing, prefix_tree
 from spacy_relx.engine.loading import load_tokenizer
 from spacy_relx.engine.spec import EMBEDDED_BASE, ModelSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from spacy.tokens import Doc
 
@@ -38,6 +41,9 @@ if TYPE_CHECKING:
 
 #: Pairs a second and core that an engine of a datacentre GPU's speed needs.
 TARGET = 20_000
+
+#: Engines beside which the share is given: the embedded model on a processor, the flagship on a datacentre GPU.
+_ENGINES = (50, 3000)
 
 _LABELS = ("Work_For", "Live_In", "Located_In", "OrgBased_In", "Kill")
 
@@ -60,7 +66,8 @@ def main(arguments: list[str] | None = None) -> None:
     work = {n: to_docs(made_up(max(1, args.pairs // (n * (n - 1))), n, seed=n), component.vocab) for n in args.entities}
     for docs in work.values():
         component(docs[0])  # the labels and the shared run are bound once
-    seconds = interleave({str(n): lambda docs=docs: answer(component, docs) for n, docs in work.items()}, args.rounds)  # type: ignore[misc]
+    runs = {str(n): processor_seconds(lambda docs=docs: answer(component, docs)) for n, docs in work.items()}  # type: ignore[misc]
+    seconds = interleave(runs, args.rounds)
     by_entities = {}
     for n, docs in work.items():
         n_pairs = len(docs) * n * (n - 1)
@@ -68,7 +75,9 @@ def main(arguments: list[str] | None = None) -> None:
             "pairs": n_pairs,
             "documents": len(docs),
             "pairs_per_second_per_core": Summary.of(rates(seconds[str(n)], n_pairs)).to_dict(),
+            "share_of_the_time": beside(n_pairs, seconds[str(n)]),
             "stages": stages(component, engine, docs),
+            "steps_microseconds_a_pair": steps(component, engine, docs),
         }
     results.write(
         args.out,
@@ -81,6 +90,17 @@ def main(arguments: list[str] | None = None) -> None:
             "hot_spots": hot_spots(component, [doc for docs in work.values() for doc in docs], args.spots),
         },
     )
+
+
+def processor_seconds(run: Callable[[], object]) -> Callable[[], float]:
+    """The same, returning the seconds that the processor spent on it."""
+
+    def timed() -> float:
+        start = time.process_time()
+        run()
+        return time.process_time() - start
+
+    return timed
 
 
 def make_component(shots: int = 0, **settings: Any) -> RelationExtractor:
@@ -103,6 +123,40 @@ def stages(component: RelationExtractor, engine: Any, docs: Sequence[Doc]) -> di
     seconds = time_parts(component, engine, docs)
     seconds.pop("rest of model", None)
     return shares(seconds)
+
+
+def beside(n_pairs: int, seconds: Sequence[float]) -> dict[str, float]:
+    """The share of the time that this would take beside engines of some pairs a second."""
+    own = Summary.of(seconds).median / n_pairs
+    return {f"beside {rate} pairs/s": round(own / (own + 1 / rate), 4) for rate in _ENGINES}
+
+
+def steps(component: RelationExtractor, engine: Any, docs: Sequence[Doc]) -> dict[str, float]:
+    """Microseconds a pair of single steps, each called by itself on the same work."""
+    watched = WatchedEngine(engine)
+    answer(with_engine(component, watched), docs)
+    prompts = [[question.prompt for question in call] for call in watched.calls]
+    own = [[prompt.ids[prompt.n_shared :] for prompt in call] for call in prompts]
+    trees = [prefix_tree.build(ids) for ids in own]
+    assert watched.labels is not None
+    queries = [
+        component.settings.prompt.user_text(doc.text, head.text, tail.text)
+        for doc in docs
+        for head, tail in component.candidate_pairs(doc)
+    ]
+    backend: Any = engine.loaded.tokenizer.backend_tokenizer
+    runs: dict[str, Any] = {
+        "candidate pairs": lambda: [component.candidate_pairs(doc) for doc in docs],
+        "tokenise user turns": lambda: [backend.encode(query, add_special_tokens=False) for query in queries],
+        "tokenise user turns in batches": lambda: backend.encode_batch_fast(queries, add_special_tokens=False),
+        "split by budget": lambda: [list(packing.split_by_budget(c, engine.max_pack_tokens)) for c in prompts],
+        "build trees": lambda: [prefix_tree.build(ids) for ids in own],
+        "plan attention": lambda: [packing.plan_tree(tree) for tree in trees],
+        "engine, all of it": lambda: [engine.rank(call, watched.labels) for call in watched.calls],
+    }
+    seconds = interleave({name: processor_seconds(run) for name, run in runs.items()}, 3)
+    n_pairs = sum(map(len, prompts))
+    return {name: round(1e6 * Summary.of(times).median / n_pairs, 1) for name, times in seconds.items()}
 
 
 def hot_spots(component: RelationExtractor, docs: Sequence[Doc], n: int) -> list[dict[str, Any]]:

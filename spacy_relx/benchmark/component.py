@@ -9,7 +9,7 @@ from spacy.tokens import Doc, DocBin, Span
 from thinc.api import Model
 
 from spacy_relx.benchmark.engine_run import Contestant, measure, synchroniser
-from spacy_relx.benchmark.parts import Clock, shares, watch_model
+from spacy_relx.benchmark.parts import Clock, watch_model
 from spacy_relx.benchmark.rivals import answer_tokens, generate, some_pairs
 from spacy_relx.errors import ConfigError
 from spacy_relx.models import EngineShim, engine_shim
@@ -148,13 +148,18 @@ def benchmark(
         )
         for name in rivals
     }
-    result = measure(engine, calls, labels, rounds=rounds, rivals=beside, ours=run, progress=progress)
-    return {
-        "load_seconds": round(load_seconds, 3),
-        "first_answer_seconds": round(first_seconds, 3),
-        **result,
-        "time": {"shares": shares(time_parts(component, engine, docs))},
-    }
+    result = measure(
+        engine,
+        calls,
+        labels,
+        rounds=rounds,
+        n_documents=len(docs),
+        rivals=beside,
+        ours=run,
+        parts=lambda: time_parts(component, engine, docs),
+        progress=progress,
+    )
+    return {"load_seconds": round(load_seconds, 3), "first_answer_seconds": round(first_seconds, 3), **result}
 
 
 def time_parts(component: RelationExtractor, engine: Any, docs: Sequence[Doc]) -> dict[str, float]:

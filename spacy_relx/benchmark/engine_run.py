@@ -45,6 +45,7 @@ def measure(
     n_documents: int | None = None,
     rivals: Mapping[str, Contestant] | None = None,
     ours: Callable[[], object] | None = None,
+    parts: Callable[[], dict[str, float]] | None = None,
     progress: Callable[[str], object] | None = None,
 ) -> dict[str, Any]:
     """Measure an engine on some calls, each being the questions it is given at a time.
@@ -57,6 +58,7 @@ def measure(
         n_documents: Documents in all calls; None: one a call.
         rivals: What runs in turn with it.
         ours: What answers all calls once, where that is more than asking the engine.
+        parts: Gives the seconds of the parts of one more run; None: those of the model, and what is outside of it.
         progress: Told what is about to be run.
 
     Returns:
@@ -112,7 +114,7 @@ def measure(
             name: against(rival, seconds[name], seconds["ours"], n_pairs if rival.unit == "pairs" else documents)
             for name, rival in rivals.items()
         },
-        "time": {"shares": shares(time_parts(engine, run))},
+        "time": {"shares": shares(parts() if parts is not None else time_parts(engine, run))},
         "memory": peak,
     }
 

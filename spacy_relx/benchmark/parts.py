@@ -62,9 +62,18 @@ class Clock:
 
 @contextmanager
 def watch_model(model: Any, clock: Clock) -> Iterator[None]:
-    """Let a model's parts report to a clock: "matrix products", "attention" (without its matrices), "rest of model"."""
+    """Let a model's parts report to a clock.
+
+    They are "matrix products" (or "quantised matrix products", with what brings the numbers back), "adapter" (what an
+    adapted layer does beside its base), "attention" (without its matrices) and "rest of model".
+    """
     decoder = model.get_decoder()
-    watched = {id(layer): "matrix products" for _, layer in matrix_layers(model)}
+    watched: dict[int, str] = {}
+    for _, layer in matrix_layers(model):
+        base = getattr(layer, "base_layer", None)
+        if base is not None:
+            watched[id(layer)] = "adapter"
+        watched[id(layer if base is None else base)] = _product(layer if base is None else base)
     handles = []
 
     def name_of(path: str, module: Any) -> str | None:
@@ -93,6 +102,12 @@ def watch_model(model: Any, clock: Clock) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _product(layer: Any) -> str:
+    # The classes of bitsandbytes keep this beside the weight.
+    quantised = hasattr(layer.weight, "quant_state") or hasattr(layer.weight, "SCB")
+    return "quantised matrix products" if quantised else "matrix products"
 
 
 def shares(seconds: dict[str, float]) -> dict[str, float]:

@@ -102,6 +102,10 @@ def test_gpu_script_on_a_processor(run_script: Run) -> None:
     assert set(result["packs"]) == {"256", "1024"}
     assert all(set(pack) == MEASURED for pack in result["packs"].values())
     assert set(result["packs"]["256"]["rivals"]) == {"batched 2", "card"}
+    assert set(result["packs"]["256"]["time"]["shares"]) == {
+        *("quantised matrix products", "adapter", "attention", "rest of model", "outside the model")
+    }
+    assert set(result["dequantise_all_matrices_seconds"]) == SUMMARY
     assert "vllm" in result["not_run"]
     # Two layers of 4 x 64 x 64 (two of them half) and 3 x 64 x 128.
     assert result["packs"]["256"]["limit"]["matrix_parameters"] == 2 * (3 * 64 * 64 + 3 * 64 * 128)
@@ -138,6 +142,8 @@ def test_outside(run_script: Run, tiny_llama: Path) -> None:
     assert (row["pairs"], row["documents"]) == (12, 2)
     assert set(row["pairs_per_second_per_core"]) == SUMMARY
     assert set(row["stages"]) == {"pairs, prompts, tokens", "trees and search", "results"}
+    assert row["share_of_the_time"].keys() == {"beside 50 pairs/s", "beside 3000 pairs/s"}
+    assert "engine, all of it" in row["steps_microseconds_a_pair"]
     assert len(result["hot_spots"]) == 5
     assert all(set(spot) >= {"function", "where", "share", "calls"} for spot in result["hot_spots"])
 
@@ -157,6 +163,13 @@ def test_growth(run_script: Run, tiny_llama: Path, tmp_path: Path) -> None:
         assert len(result["memory"][engine]) == 2
         assert set(result["exponents"][engine]) == {"pairs", "documents"}
     assert "<svg" in plot.read_text(encoding="utf8")
+
+
+def test_shares_by_hand() -> None:
+    from outside import beside
+
+    # Ten pairs in a second are 0.1 s a pair; an engine of 50 a second takes 0.02 s beside it.
+    assert beside(10, [1.0])["beside 50 pairs/s"] == round(0.1 / 0.12, 4)
 
 
 def test_exponents_by_hand() -> None:
