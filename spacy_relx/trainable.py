@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from spacy.training import validate_examples
-from spacy.util import create_default_optimizer
+from spacy.util import create_default_optimizer, resolve_dot_names
 
 from spacy_relx.errors import DataError, SchemaError
 from spacy_relx.evaluation.counts import negative_labels
@@ -20,7 +20,7 @@ from spacy_relx.schema import parse_labels
 from spacy_relx.training.contexts import Settler
 from spacy_relx.training.demonstrations import Demonstrations
 from spacy_relx.training.groups import rng_for, rows
-from spacy_relx.training.replay import Replay
+from spacy_relx.training.replay import Replay, run_identity
 from spacy_relx.training.sentences import Skipped, read_contexts
 
 if TYPE_CHECKING:
@@ -125,8 +125,7 @@ class TrainableRelations:
         if self.training.mixture.examples is not None:
             self._course.demonstrations = Demonstrations(map(self._course.settle, contexts))
         if self.training.checkpoint is not None:
-            loop = nlp.config.get("training", {}) if nlp is not None else {}
-            self._course.replay = Replay(self.training, self.settings, contexts, loop)
+            self._course.replay = self._replay(contexts, nlp)
 
     def update(
         self,
@@ -214,6 +213,36 @@ class TrainableRelations:
     def _catches_up(self) -> bool:
         """Whether a run that goes on is still where it has been: predictions are not needed, scores are known."""
         return self._course.replay is not None and self._course.replay.is_running
+
+    def _replay(self, contexts: Iterable[AnnotatedContext], nlp: Language | None) -> Replay:
+        config = nlp.config.interpolate() if nlp is not None else {}
+        loop = config.get("training", {})
+        identity = run_identity(
+            self.training,
+            self.settings,
+            contexts,
+            loop=loop,
+            model=self._shim.spec.to_dict(),
+            evaluation=() if nlp is None else self._evaluation_data(nlp, config),
+        )
+        return Replay(self.training, identity, loop.get("score_weights", {}))
+
+    def _evaluation_data(self, nlp: Language, config: Mapping[str, Any]) -> list[object]:
+        """What spaCy's loop evaluates on: texts, the mentions to ask about, and gold relations."""
+        try:
+            (corpus,) = resolve_dot_names(config, [config["training"]["dev_corpus"]])
+            examples = list(corpus(nlp))
+        except Exception:
+            return []  # a loop of somebody's own; spaCy's fails by itself where its corpus cannot be read
+        return [
+            (
+                example.reference.text,
+                [(span.start_char, span.end_char, span.label_) for span in example.predicted.ents],
+                [(r.head.start_char, r.head.end_char, r.label, r.tail.start_char, r.tail.end_char) for r in gold],
+            )
+            for example in examples
+            for gold in (self._gold(example.reference),)
+        ]
 
     def _use_schema(self, schema: Schema) -> None:
         self.settings = replace(self.settings, schema=schema)

@@ -34,8 +34,8 @@ _STATE = "state.json"
 _TENSORS = "state.safetensors"
 #: Settings of the training loop that may change when a run goes on: where it ends, and who is told.
 _FREE = ("max_steps", "max_epochs", "patience", "logger")
-#: What an adapter is better by: what `spacy train` stops early on.
-_BEST_BY = "rel_micro_f"
+#: Settings of a model that change what it computes, but for the last digits.
+_MODEL = ("base", "revision", "adapter", "adapter_revision", "quantization", "double_quant", "dtype")
 
 
 class Replay:
@@ -43,33 +43,31 @@ class Replay:
 
     Args:
         training: The component's training settings; `checkpoint` is set.
-        settings: The component's settings.
-        contexts: The training data.
-        loop: The `[training]` block of spaCy's config.
+        identity: What decides the course of the run, see `run_identity`.
+        score_weights: By which spaCy chooses the best model; scores of other components are not known here.
 
     Attributes:
         is_running: Whether the steps that an earlier run did are being walked through.
 
     Raises:
-        TrainingError: If the folder holds the checkpoint of another run, or cannot be read.
+        TrainingError: If the folder holds the checkpoint of another run or anything else, or cannot be read.
     """
 
     def __init__(
-        self,
-        training: TrainingSettings,
-        settings: Settings,
-        contexts: Iterable[AnnotatedContext],
-        loop: Mapping[str, Any],
+        self, training: TrainingSettings, identity: Mapping[str, str], score_weights: Mapping[str, float | None]
     ) -> None:
         assert training.checkpoint is not None
-        self._folder = training.checkpoint
+        self._folder = training.checkpoint.resolve()  # a link is followed, not replaced by a folder
         self._every = training.checkpoint_every
-        self._identity = _identity(training, settings, contexts, loop)
+        self._identity = dict(identity)
+        self._score_weights = {name: weight for name, weight in score_weights.items() if weight}
         self._n_steps = 0
         self._losses: list[float] = []
         self._history: dict[int, dict[str, Any]] = {}
         self._best: tuple[float, dict[str, Tensor]] | None = None
+        self._check_folder()
         restore(self._folder)
+        self._check_folder()
         self._stored = self._read() if (self._folder / _STATE).is_file() else None
         self.is_running = self._stored is not None
 
@@ -101,17 +99,17 @@ class Replay:
         self._n_steps += 1
         if self._n_steps < state["n_steps"]:
             return
+        self._check_shapes(session, tensors)
         for name, master in session.weights.masters.items():
             key = session.key_of(name)
             master.copy_(tensors[f"master.{name}"])
-            optimizer.mom1[key] = tensors[f"mom1.{name}"].numpy().copy()
-            optimizer.mom2[key] = tensors[f"mom2.{name}"].numpy().copy()
+            for kind, kept in _kept_by(optimizer).items():
+                if f"{kind}.{name}" in tensors:
+                    kept[key] = tensors[f"{kind}.{name}"].numpy().copy()
             optimizer.nr_update[key] = state["n_updates"]
-            if optimizer.averages is not None and f"average.{name}" in tensors:
-                optimizer.averages[key] = tensors[f"average.{name}"].numpy().copy()
         session.n_updates = state["n_updates"]
         session.put()
-        torch.set_rng_state(tensors["random"])
+        session.set_random_states(tensors)
         seen.clear()
         seen.update(state["seen"])
         self._stored = None
@@ -129,40 +127,72 @@ class Replay:
     def note(self, session: TrainingSession, scores: dict[str, Any]) -> None:
         """Remember the scores of an evaluation, and the adapter if it is the best so far."""
         self._history[self._n_steps] = scores
-        value = float(scores.get(_BEST_BY) or 0.0)
-        if self._best is None or value > self._best[0]:
+        value = float(sum(weight * (scores.get(name) or 0.0) for name, weight in self._score_weights.items()))
+        # Of equals, spaCy saves the last.
+        if self._best is None or value >= self._best[0]:
             self._best = (value, session.weights.written())
+
+    def _check_folder(self) -> None:
+        """Refuse a folder that holds anything else: a checkpoint replaces the whole of it."""
+        if not self._folder.exists():
+            return
+        found = {path.name for path in self._folder.iterdir()} if self._folder.is_dir() else None
+        if found is None or found - {_STATE, _TENSORS}:
+            raise TrainingError(
+                f"The checkpoint {self._folder} is {'a file' if found is None else 'a folder with other files'}. "
+                "Expected a folder for checkpoints alone, as each replaces all that is in it. Set training.checkpoint "
+                "to another folder."
+            )
+        if len(found) == 1:
+            raise TrainingError(
+                f"The checkpoint {self._folder} holds {found.pop()} alone. Expected {_STATE} and {_TENSORS}. Remove it "
+                "to begin anew."
+            )
+
+    def _check_shapes(self, session: TrainingSession, tensors: Mapping[str, Tensor]) -> None:
+        for name, master in session.weights.masters.items():
+            stored = tensors.get(f"master.{name}")
+            if stored is None or stored.shape != master.shape:
+                raise TrainingError(
+                    f"The checkpoint {self._folder} has {'nothing' if stored is None else tuple(stored.shape)} for "
+                    f"{name}. Expected the shape {tuple(master.shape)}: the model is another one. Remove it to begin "
+                    "anew."
+                )
 
     def _read(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         try:
             state: dict[str, Any] = json.loads((self._folder / _STATE).read_text(encoding="utf-8"))
             tensors = load_file(self._folder / _TENSORS)
+            identity = dict(state["identity"])
+            history = {int(step): dict(scores) for step, scores in state["history"]}
+            losses = [float(loss) for loss in state["losses"]]
+            missing = {"n_steps", "n_updates", "seen", "best"} - state.keys()
+            if missing or "random" not in tensors or len(losses) != state["n_steps"]:
+                raise ValueError("it is not complete")
         except Exception as error:
             raise TrainingError(
-                f"The checkpoint {self._folder} cannot be read: {error}. Remove it to begin anew."
+                f"The checkpoint {self._folder} cannot be read: {error!r}. Remove it to begin anew."
             ) from error
-        different = [name for name, value in self._identity.items() if state["identity"].get(name) != value]
+        different = [name for name, value in self._identity.items() if identity.get(name) != value]
         if different:
             raise TrainingError(
                 f"The checkpoint {self._folder} belongs to a run with other {', '.join(different)}. Remove it to begin "
                 "anew, or set training.checkpoint to another folder."
             )
-        self._history = {int(step): scores for step, scores in state["history"]}
-        self._losses = list(state["losses"])
+        self._history, self._losses = history, losses
         best = {name.removeprefix("best."): value for name, value in tensors.items() if name.startswith("best.")}
         self._best = (state["best"], best) if best else None
         return state, tensors
 
     def _write(self, session: TrainingSession, optimizer: Any, seen: Counter[str]) -> None:
-        tensors = {"random": torch.get_rng_state()}
+        tensors = session.random_states()
         for name, master in session.weights.masters.items():
             key = session.key_of(name)
             tensors[f"master.{name}"] = master
             # What an optimiser keeps is flat, or shaped as the weights; either comes back as it went.
-            tensors[f"mom1.{name}"] = torch.from_numpy(np.asarray(optimizer.mom1[key]))
-            tensors[f"mom2.{name}"] = torch.from_numpy(np.asarray(optimizer.mom2[key]))
-            if optimizer.averages:
-                tensors[f"average.{name}"] = torch.from_numpy(np.asarray(optimizer.averages[key]))
+            for kind, kept in _kept_by(optimizer).items():
+                if key in kept:
+                    tensors[f"{kind}.{name}"] = torch.from_numpy(np.asarray(kept[key]))
         if self._best is not None:
             tensors |= {f"best.{name}": value for name, value in self._best[1].items()}
         state = {
@@ -179,22 +209,51 @@ class Replay:
             (new / _STATE).write_text(json.dumps(state), encoding="utf-8")
 
 
-def _identity(
-    training: TrainingSettings, settings: Settings, contexts: Iterable[AnnotatedContext], loop: Mapping[str, Any]
+def run_identity(
+    training: TrainingSettings,
+    settings: Settings,
+    contexts: Iterable[AnnotatedContext],
+    *,
+    loop: Mapping[str, Any],
+    model: Mapping[str, Any],
+    evaluation: Iterable[object],
 ) -> dict[str, str]:
-    """Hashes of what decides the course of a run, by the names that a message gives them."""
-    data = hashlib.sha256()
-    for context in contexts:
-        data.update(repr(context).encode("utf-8", "replace"))
+    """Hashes of what decides the course of a run, by the names that a message gives them.
+
+    Args:
+        training: The component's training settings.
+        settings: The component's settings.
+        contexts: The training data.
+        loop: The `[training]` block of spaCy's config, its variables filled in.
+        model: The model's settings as plain values.
+        evaluation: What tells the evaluation data from others, in a form with a faithful `repr`.
+    """
     schema: Any = settings.schema
+    decoding = (settings.decoding, settings.scoring, settings.threshold, settings.top_k, settings.keep_no_relation)
     return {
+        "model": _hash({name: model.get(name) for name in _MODEL}),
         "training settings": _hash(training.identity()),
         "labels": _hash([schema.to_dict(), settings.no_relation]),
         "prompt": _hash(settings.prompt.to_dict()),
-        "training data": data.hexdigest(),
+        "decoding settings": _hash(decoding),
+        "training data": _hash_all(contexts),
+        "evaluation data": _hash_all(evaluation),
         "[training] settings": _hash({key: value for key, value in loop.items() if key not in _FREE}),
     }
 
 
+def _kept_by(optimizer: Any) -> dict[str, Any]:
+    """What a thinc optimiser remembers of each matrix; plain gradient descent has no momentum."""
+    kept = {"mom1": optimizer.mom1, "mom2": optimizer.mom2}
+    return kept if optimizer.averages is None else kept | {"average": optimizer.averages}
+
+
 def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _hash_all(values: Iterable[object]) -> str:
+    digest = hashlib.sha256()
+    for value in values:
+        digest.update(repr(value).encode("utf-8", "replace"))
+    return digest.hexdigest()

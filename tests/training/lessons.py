@@ -76,7 +76,7 @@ def training_block(**settings: Any) -> dict[str, Any]:
 
 def learner(base: Path | str, *, model: dict[str, Any] | None = None, training: Any = None, **config: Any) -> Language:
     """A pipeline whose relation extractor is to learn; nothing is loaded. Entities come with the examples."""
-    nlp = spacy.blank("en")
+    nlp = spacy.blank("xx")  # whose tokenizer is made at once
     defaults = {"model": model_block(base, **(model or {})), "labels": LABELS, "threshold": 0.0}
     nlp.add_pipe(FACTORY, config=defaults | {"training": training_block(**(training or {}))} | config)
     return nlp
