@@ -125,13 +125,16 @@ def test_gpu_script_needs_no_spacy() -> None:
 
 def test_the_flagships_shape() -> None:
     import random_llama
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-    shape = random_llama.SHAPES["Llama-3.2-3B"]
-    hidden, heads, kv = shape["hidden_size"], shape["num_attention_heads"], shape["num_key_value_heads"]
-    layer = 2 * hidden * hidden + 2 * hidden * kv * shape["head_dim"] + 3 * hidden * shape["intermediate_size"]
-    assert heads * shape["head_dim"] == hidden
-    total = shape["num_hidden_layers"] * (layer + 2 * hidden) + hidden + shape["vocab_size"] * hidden
-    assert total == 3_212_749_824  # as the checkpoint's index says
+    config = LlamaConfig(**random_llama.SHAPES["Llama-3.2-3B"])
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 3_212_749_824  # as the checkpoint has
+    rotary = type(model.get_decoder().rotary_emb)(config)
+    assert rotary.inv_freq.shape == (64,)
+    assert rotary.inv_freq[-1] < 1 / 500_000  # stretched by Llama 3's rule, not the plain one
 
 
 def test_outside(run_script: Run, tiny_llama: Path) -> None:
