@@ -6,6 +6,7 @@ Rows, packs, gradients and checkpoints are made in `training`; here they meet Ex
 from __future__ import annotations
 
 import logging
+import warnings
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from spacy.training import validate_examples
 from spacy.util import create_default_optimizer, resolve_dot_names
 
-from spacy_relx.errors import DataError, SchemaError
+from spacy_relx.errors import DataError, RelxWarning, SchemaError
 from spacy_relx.evaluation.counts import negative_labels
 from spacy_relx.label_set import Schema
 from spacy_relx.schema import parse_labels
@@ -48,7 +49,7 @@ class Course:
         demonstrations: The corpus to draw them from, where the mixture wants any.
         seen: How often each context was trained on, which is its epoch.
         replay: The way through what an earlier, killed run has done.
-        n_relations: Gold relations that `initialize` saw; None where it was not called.
+        n_relations: Gold relations that `initialize` saw; None where it was not called, or with no data.
         settle: Leaves out of a context what other Docs of the same text say more about.
         loss: Of the step so far.
     """
@@ -151,6 +152,7 @@ class TrainableRelations:
         losses.setdefault(self.name, 0.0)
         examples = list(examples)
         validate_examples(examples, f"{type(self).__name__}.update")
+        self._check_gold(examples)
         session = self._session()
         if not self._catches_up:
             groups = list(self._rows([example.reference for example in examples], draw=True))
@@ -174,6 +176,8 @@ class TrainableRelations:
         Returns:
             The loss, and None where other components give a gradient: it goes to the adapter in `update`.
         """
+        examples = list(examples)
+        self._check_gold(examples)
         session = self._session()
         groups = list(self._rows([example.reference for example in examples], draw=False))
         loss, n_label_tokens = session.loss(session.encoder(self._template_kwargs), groups)
@@ -261,12 +265,26 @@ class TrainableRelations:
     def _template_kwargs(self) -> Mapping[str, Any]:
         return self.settings.prompt.template_kwargs or {}
 
-    def _session(self) -> TrainingSession:
-        if self._course.n_relations == 0:
+    def _check_gold(self, examples: Iterable[Example]) -> None:
+        """Refuse what there is nothing to learn from; after `nlp.initialize()` without data, updates decide."""
+        if self._course.n_relations != 0:
+            return
+        if not any(self._gold(example.reference) for example in examples):
             raise DataError(
                 f"The training corpus has no gold relations, so {self.name!r} cannot be trained. Expected Docs whose "
                 f"`._.{self.settings.attr}` is set (`spacy relx convert` makes them); to train other components beside "
                 f"it, put {self.name!r} into training.frozen_components."
+            )
+        self._course.n_relations = None
+
+    def _session(self) -> TrainingSession:
+        if self._course.n_relations is None and self.training.checkpoint is not None and self._shim.training is None:
+            warnings.warn(
+                f"{self.name!r} was not initialised with training data, so no checkpoint is written to "
+                f"{self.training.checkpoint}, and a run that is killed cannot go on. spaCy initialises no component "
+                "that has a `source`: give it a factory, and the trained adapter in its model block.",
+                RelxWarning,
+                stacklevel=2,
             )
         return self._shim.start_training(self.training)
 

@@ -129,6 +129,17 @@ def test_without_data_nothing_is_initialised() -> None:
         assert part(nlp).label_data == before
 
 
+@pytest.mark.parametrize("initialised", [False, True])
+def test_updates_need_no_data_beforehand(tiny_llama: Path, initialised: bool) -> None:
+    """`optimizer = nlp.initialize()` begins many a loop, and spaCy then gives the components a Doc of its own."""
+    nlp = learner(tiny_llama)
+    if initialised:
+        nlp.initialize()
+    optimizer = adam()
+    losses = [nlp.update(batch, sgd=optimizer)[FACTORY] for batch in (examples(), examples()[3:], examples())]
+    assert losses[2] < losses[0]
+
+
 @pytest.mark.usefixtures("never_loads")
 def test_init_labels_writes_what_initialize_reads(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "train.spacy")

@@ -20,6 +20,7 @@ from lessons import (
     LABELS,
     LESSONS,
     annotated,
+    examples,
     learner,
     masters,
     part,
@@ -33,7 +34,7 @@ from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
 from tiny import FACTORY
 
-from spacy_relx.errors import TrainingError
+from spacy_relx.errors import RelxWarning, TrainingError
 from spacy_relx.training import replay
 from spacy_relx.training.session import TrainingSession
 
@@ -100,12 +101,15 @@ def run(
     *,
     docs: Any = None,
     component: dict[str, Any] | None = None,
+    tagger: bool = False,
     training: dict[str, Any] | None = None,
     **loop: Any,
 ) -> Run:
     """Train with spaCy's loop, dropout and averages; the corpus is written beside the result."""
     folder.mkdir(parents=True, exist_ok=True)
     nlp = learner(base, training=_checkpointed(checkpoint) | (training or {}), **(component or {}))
+    if tagger:
+        nlp.add_pipe("tagger", first=True)
     corpus = write_corpus(folder.parent / "train.spacy", docs)  # one path for all runs, as for one user
     optimizer = {"@optimizers": "Adam.v1", "learn_rate": 0.02, "L2": 0.01, "use_averages": True}
     config = train_config(
@@ -458,6 +462,34 @@ def test_what_is_best_is_spacys_choice(tiny_llama: Path, tmp_path: Path) -> None
     stop_at(9)
     run(tiny_llama, tmp_path / "out", tmp_path / "checkpoint", **settings)
     assert_same_run(run(tiny_llama, tmp_path / "out", tmp_path / "checkpoint", **settings), expected)
+
+
+def test_another_component_learns_the_same_again(tiny_llama: Path, tmp_path: Path) -> None:
+    """What it does is no secret of the checkpoint: it is computed again, and meets no other random numbers."""
+    docs = annotated()
+    for doc in docs:
+        for token in doc:
+            token.tag_ = "NAME" if token.text.istitle() else "WORD"
+    weights = {"rel_micro_f": 1.0, "tag_acc": 0.0}
+    settings: dict[str, Any] = {"docs": docs, "tagger": True, "score_weights": weights, "max_steps": 9}
+    expected = run(tiny_llama, tmp_path / "expected" / "out", None, **settings)
+    stop_at(8)
+    run(tiny_llama, tmp_path / "out", tmp_path / "checkpoint", **settings)
+    done = run(tiny_llama, tmp_path / "out", tmp_path / "checkpoint", **settings)
+    assert done.n_computed == 2
+    assert_same_run(done, expected)
+    assert (done.folder / "model-best/tagger/model").read_bytes() == (
+        expected.folder / "model-best/tagger/model"
+    ).read_bytes()
+
+
+def test_a_component_that_is_not_initialised_says_that_it_keeps_nothing(tiny_llama: Path, tmp_path: Path) -> None:
+    """spaCy does not initialise what comes from another pipeline."""
+    nlp = learner(tiny_llama, training=_checkpointed(tmp_path / "checkpoint"))
+    with pytest.warns(RelxWarning, match="not initialised with training data, so no checkpoint"):
+        nlp.update(examples())
+    nlp.update(examples())  # says it no more: warnings are errors here
+    assert not (tmp_path / "checkpoint").exists()
 
 
 def test_the_adapter_in_the_component_is_that_of_the_step(tiny_llama: Path, tmp_path: Path, checkpoint: Path) -> None:
