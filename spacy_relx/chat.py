@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from spacy_relx.engine.types import Prompt, TokenIds
 from spacy_relx.errors import PromptError
+from spacy_relx.seams import LineEncoder, can_cut
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,6 +60,7 @@ class ChatTemplate:
         self._special, self._backend = _control_tokens(tokenizer)
         self._control_ids = frozenset(self._special.values()) - {tokenizer.unk_token_id}
         ordered = sorted(self._special, key=len, reverse=True)
+        self._encode_query = LineEncoder(self.encode) if can_cut(self._backend) else self.encode
         self._special_pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
         for token in ordered:
             self.encode(token)  # a vocabulary in which a control token is also a word is found here, not in a document
@@ -79,7 +81,7 @@ class ChatTemplate:
     def prompt(self, query: str) -> Prompt:
         """The prompt whose last user turn is `query`."""
         text = _trimmed(query, self._trim_query)
-        ids = (*self.shared, *self.encode(f"{self._left}{text}{self._right}"), *self._suffix)
+        ids = (*self.shared, *self._encode_query(f"{self._left}{text}{self._right}"), *self._suffix)
         return Prompt(ids, len(self.shared))
 
     def encode(self, text: str) -> TokenIds:
