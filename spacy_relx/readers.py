@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spacy.tokens import Doc, DocBin
 from spacy.training import Example
 
-from spacy_relx.errors import DataError
+from spacy_relx.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def make_docbin_reader(
-    path: Path, gold_entities: bool = True, limit: int = 0
+    path: Path, gold_entities: bool = True, limit: int = 0, skip: int = 0
 ) -> Callable[[Language], Iterable[Example]]:
     """Create the reader `spacy-relx.DocBin.v1`: Docs with gold relations from a `.spacy` file.
 
@@ -28,7 +29,14 @@ def make_docbin_reader(
         path: The file.
         gold_entities: Whether the predicted Doc has these annotations; otherwise it is the gold tokens alone.
         limit: Most Docs to read; 0: all.
+        skip: Docs to leave out at the beginning, so that one file can be cut into training and development data.
+
+    Raises:
+        ConfigError: If `limit` or `skip` is negative.
     """
+    for name, value in (("limit", limit), ("skip", skip)):
+        if value < 0:
+            raise ConfigError(f"The reader's {name} is {value}. Expected a whole number of at least 0.")
 
     def read(nlp: Language) -> Iterable[Example]:
         if not Path(path).is_file():
@@ -37,9 +45,8 @@ def make_docbin_reader(
             corpus = DocBin().from_disk(path)
         except ValueError as error:
             raise DataError(f"The corpus {str(path)!r} cannot be read: {error}. Expected a .spacy file.") from error
-        for i, gold in enumerate(corpus.get_docs(nlp.vocab)):
-            if limit and i >= limit:
-                return
+        stop = skip + limit if limit else None
+        for gold in islice(corpus.get_docs(nlp.vocab), skip, stop):
             yield example_of(gold, gold_entities=gold_entities)
 
     return read

@@ -21,7 +21,6 @@ from spacy_relx.schema import parse_labels
 from spacy_relx.training.contexts import Settler
 from spacy_relx.training.demonstrations import Demonstrations
 from spacy_relx.training.groups import rng_for, rows
-from spacy_relx.training.replay import Replay, run_identity
 from spacy_relx.training.sentences import Skipped, read_contexts
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from spacy_relx.models import EngineShim
     from spacy_relx.settings import Settings
     from spacy_relx.training.contexts import AnnotatedContext
+    from spacy_relx.training.replay import Replay
     from spacy_relx.training.rows import RowGroup
     from spacy_relx.training.session import TrainingSession
     from spacy_relx.training.settings import TrainingSettings
@@ -112,7 +112,7 @@ class TrainableRelations:
         if labels is not None:
             if not isinstance(labels, dict):
                 raise SchemaError(f"initialize.components.{self.name}.labels is {labels!r}. Expected a schema's JSON.")
-            self._use_schema(Schema.from_dict(labels))
+            self._use_schema(parse_labels(Schema.from_dict(labels), no_relation=self.settings.no_relation))
         elif self.learns_labels and (found := self._labels_of(docs)):
             self._use_schema(parse_labels(found, no_relation=self.settings.no_relation))
         self._course = Course(n_relations=sum(len(self._gold(doc)) for doc in docs))
@@ -219,6 +219,8 @@ class TrainableRelations:
         return self._course.replay is not None and self._course.replay.is_running
 
     def _replay(self, contexts: Iterable[AnnotatedContext], nlp: Language | None) -> Replay:
+        from spacy_relx.training.replay import Replay, run_identity  # imports torch
+
         config = nlp.config.interpolate() if nlp is not None else {}
         loop = config.get("training", {})
         identity = run_identity(

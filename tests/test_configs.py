@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
@@ -17,9 +18,12 @@ from spacy.language import Language
 from spacy.util import load_config, load_model_from_config, registry
 
 from spacy_relx.models import engine_shim
+from spacy_relx.training.settings import make_training
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-NAMES = ("smollm2", "llama32_gentune")
+READY = ("smollm2", "llama32_gentune")
+TRAINED = ("train_lora", "train_qlora_llama32")
+NAMES = (*READY, *TRAINED)
 FACTORY = "llama_relation_extractor"
 
 #: The keys of the component and their documented defaults; for a block, what its name and arguments have to hold.
@@ -36,6 +40,7 @@ DOCUMENTED: dict[str, Any] = {
     "keep_no_relation": False,
     "attr": "relations",
     "scorer": {"@scorers": "spacy-relx.relation_scorer.v1"},
+    "training": None,
 }
 
 
@@ -89,6 +94,9 @@ def test_every_documented_key_is_there(name: str) -> None:
             written = set(component[key]) - {group}
             accepted = registry.get(group.removeprefix("@"), component[key][group])
             assert written == set(accepted.__code__.co_varnames[: accepted.__code__.co_argcount]), (key, function)
+        elif name in TRAINED and key == "training":
+            assert component[key]["@misc"] == "spacy-relx.Training.v1"
+            assert set(component[key]) - {"@misc"} == set(inspect.signature(make_training).parameters)
         else:
             assert component[key] == default
 
@@ -111,10 +119,21 @@ def test_the_flagships_config_asks_as_the_model_card_does() -> None:
     assert component["prompt"]["template_kwargs"] == {"date_string": "26 Jul 2024"}
 
 
+def test_the_published_training_settings() -> None:
+    config = load_config(CONFIGS / "train_qlora_llama32.cfg")
+    training = config["components"][FACTORY]["training"]
+    assert (training["rank"], training["alpha"]) == (64, 128)
+    assert config["components"][FACTORY]["model"]["quantization"] == "nf4"
+    assert config["training"]["dropout"] == 0.05
+    rate = config["training"]["optimizer"]["learn_rate"]
+    assert rate["initial_rate"] == 1e-4
+    assert rate["warmup_steps"] == 0.03 * config.interpolate()["training"]["optimizer"]["learn_rate"]["total_steps"]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_it_builds_and_is_saved_without_weights(name: str, tmp_path: Path) -> None:
     nlp = load_model_from_config(load_config(CONFIGS / f"{name}.cfg"))
-    assert nlp.pipe_names == ["sentencizer", "entity_ruler", FACTORY]
+    assert nlp.pipe_names == ([FACTORY] if name in TRAINED else ["sentencizer", "entity_ruler", FACTORY])
     assert not engine_shim(nlp.get_pipe(FACTORY).model).is_loaded
     nlp.to_disk(tmp_path / "saved")
     again = spacy.load(tmp_path / "saved")

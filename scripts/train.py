@@ -1,0 +1,78 @@
+"""Fine-tunes the embedded model on one benchmark with `configs/train_lora.cfg`, within an hour on two cores.
+
+What differs between the benchmarks stands here: their files, their negative labels, and where the development documents
+come from if there is no development split to spare. Test sets are not read.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ROOT = Path(__file__).resolve().parents[1]
+_COMPONENT = "components.llama_relation_extractor"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one benchmark is trained on.
+
+    Attributes:
+        train: The training documents, in corpus/.
+        dev: The development documents; where they are the training file's, its first 300 are kept for development.
+        overrides: Settings of the config.
+    """
+
+    train: str
+    dev: str
+    overrides: dict[str, str] = field(default_factory=dict)
+
+    def arguments(self, dataset: str, output: Path) -> list[str]:
+        """The options of `spacy train`."""
+        settings = {
+            "paths.train": f"corpus/{self.train}",
+            "paths.dev": f"corpus/{self.dev}",
+            "paths.labels": str(ROOT / "spacy_relx" / "schemas" / f"{dataset}.json"),
+            "paths.checkpoint": str(output / "checkpoint"),
+            **({"corpora.train.skip": "300", "corpora.dev.limit": "300"} if self.train == self.dev else {}),
+            **self.overrides,
+        }
+        return [word for name, value in settings.items() for word in (f"--{name}", value)]
+
+
+_OVERLAPPING = {f"{_COMPONENT}.candidates.spans_key": "gold"}
+
+RECIPES = {
+    "conll04": Recipe("conll04.train.spacy", "conll04.dev.spacy"),
+    "gids": Recipe("gids.dev.spacy", "gids.dev.spacy", {**_OVERLAPPING, f"{_COMPONENT}.no_relation": "NA"}),
+    "nyt11": Recipe("nyt11.dev.spacy", "nyt11.dev.spacy", _OVERLAPPING),
+    "kbp37": Recipe("kbp37.train.spacy", "kbp37.dev.spacy", {f"{_COMPONENT}.candidates.directed": "false"}),
+    "semeval2010_task8": Recipe(
+        "semeval2010_task8.dev.spacy",
+        "semeval2010_task8.dev.spacy",
+        {f"{_COMPONENT}.no_relation": "Other", f"{_COMPONENT}.candidates.directed": "false"},
+    ),
+}
+
+
+def main(
+    dataset: Annotated[str, typer.Argument(help=", ".join(RECIPES))],
+    output: Annotated[Path, typer.Option(help="Where spaCy writes model-best and model-last.")],
+    config: Annotated[Path, typer.Option(help="The config.")] = ROOT / "configs" / "train_lora.cfg",
+    steps: Annotated[int, typer.Option(help="Optimiser steps; 0: as the config says.")] = 0,
+) -> None:
+    """Train; the same command goes on after a kill."""
+    if dataset not in RECIPES:
+        sys.exit(f"There is no recipe for {dataset!r}. Expected one of: {', '.join(RECIPES)}.")
+    extra = ["--training.max_steps", str(steps)] if steps else []
+    command = [sys.executable, "-m", "spacy", "train", str(config), "--output", str(output)]
+    sys.exit(subprocess.run([*command, *RECIPES[dataset].arguments(dataset, output), *extra], check=False).returncode)
+
+
+if __name__ == "__main__":
+    typer.run(main)
