@@ -122,6 +122,11 @@ class EngineShim(Shim):  # type: ignore[misc]
             self._training = TrainingSession(self.engine, settings, self.id)
         return self._training
 
+    def end_training(self) -> None:
+        """Drop an adapter that was trained in this process; the one that the model block names is there again."""
+        if self._training is not None:
+            self._engine = self._training = None
+
     def adapter_files(self) -> dict[str, bytes]:
         """The files of the adapter if it is in training or a local folder; one on the Hub is known by its name."""
         folder = Path(self.spec.adapter) if self.spec.adapter is not None else None

@@ -118,6 +118,7 @@ class TrainableRelations:
         self._course = Course(n_relations=sum(len(self._gold(doc)) for doc in docs))
         if not self._course.n_relations:
             return  # a pipeline may be initialised for other components' sake; `update` would refuse
+        self._shim.end_training()
         skipped = Skipped()
         contexts = list(read_contexts(self, docs, skipped))  # type: ignore[arg-type]
         self._course.settle = Settler(contexts)

@@ -14,27 +14,35 @@ from safetensors import SafetensorError
 from spacy_relx.errors import TrainingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 
 @contextmanager
-def replaced_folder(folder: Path) -> Iterator[Path]:
+def replaced_folder(folder: Path, names: Collection[str]) -> Iterator[Path]:
     """Write a folder beside the old one, and put it in its place when it is whole.
 
     Args:
         folder: The folder.
+        names: The files that will be in it. An old folder with others is somebody's own, and is not touched.
 
     Yields:
         The new folder, empty.
 
     Raises:
-        TrainingError: If it cannot be written, for example because the disk is full; the old one is then intact.
+        TrainingError: If it cannot be written, for example because the disk is full, or holds other files; the old one
+            is then intact.
     """
     new: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         restore(folder)
-        new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        strange = sorted(path.name for path in folder.iterdir() if path.name not in names) if folder.exists() else []
+        if strange:
+            raise TrainingError(
+                f"{folder} holds {strange[0]!r}, which would be lost. Expected a new folder, an empty one, or one that "
+                f"holds only {', '.join(sorted(names))}."
+            )
+        new = Path(tempfile.mkdtemp(prefix=_half(folder), dir=folder.parent))
         yield new
         for path in new.iterdir():
             with path.open("rb") as file:
@@ -55,13 +63,20 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
 
 
 def restore(folder: Path) -> None:
-    """Bring back the old folder where a process was killed between taking it away and putting the new one there."""
+    """Mend what a process left that was killed while it wrote: bring back the old folder, drop a half-written one."""
     old = _old(folder)
     if old.exists():
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
         else:
             old.rename(folder)
+    for half in folder.parent.glob(f"{_half(folder)}*"):
+        shutil.rmtree(half, ignore_errors=True)
+
+
+def _half(folder: Path) -> str:
+    """How the names of half-written folders begin."""
+    return f".{folder.name}.new-"
 
 
 def _old(folder: Path) -> Path:

@@ -139,7 +139,7 @@ class LoraWeights:
         """
         facts = {"base_fingerprint": self._loaded.base_fingerprint, **(metadata or {})}
         tensors = {f"{_PREFIX}{name}": value.contiguous() for name, value in self.written().items()}
-        with replaced_folder(folder) as new:
+        with replaced_folder(folder, (CONFIG, WEIGHTS)) as new:
             header = {"format": "pt", METADATA_KEY: json.dumps(facts, sort_keys=True)}
             save_file(tensors, new / WEIGHTS, metadata=header)
             (new / CONFIG).write_text(json.dumps(self._config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -204,7 +204,7 @@ class Replay:
             "history": list(self._history.items()),
             "best": None if self._best is None else self._best[0],
         }
-        with replaced_folder(self._folder) as new:
+        with replaced_folder(self._folder, (_STATE, _TENSORS)) as new:
             save_file({name: value.contiguous() for name, value in tensors.items()}, new / _TENSORS)
             (new / _STATE).write_text(json.dumps(state), encoding="utf-8")
 

@@ -274,7 +274,7 @@ class Trainer:
             tensors |= {f"master.{name}": master, f"step.{name}": state["step"]}
             tensors |= {f"{part}.{name}": state[part] for part in ("exp_avg", "exp_avg_sq")}
         state = {"identity": self._identity, "done": self._done, "seconds": self._seconds, "best": self._best}
-        with replaced_folder(self._folder / "checkpoint") as new:
+        with replaced_folder(self._folder / "checkpoint", (_STATE, _TENSORS)) as new:
             save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, new / _TENSORS)
             (new / _STATE).write_text(json.dumps(state), encoding="utf-8")
 

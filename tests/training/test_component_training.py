@@ -217,6 +217,16 @@ def test_parameters_of_others_change_nothing(tiny_llama: Path) -> None:
             assert scores(nlp) == before
 
 
+def test_initialising_again_begins_anew(tiny_llama: Path) -> None:
+    nlp, data = learner(tiny_llama), examples()
+    first = []
+    for _ in range(2):
+        optimizer = nlp.initialize(lambda: data)
+        first.append(nlp.update(data, sgd=optimizer)[FACTORY])
+        assert nlp.update(data, sgd=optimizer)[FACTORY] < first[-1]
+    assert first[0] == first[1]
+
+
 def test_only_the_adapter_is_saved(tiny_llama: Path, tmp_path: Path) -> None:
     nlp = taught(tiny_llama)
     nlp.to_disk(tmp_path / "nlp")

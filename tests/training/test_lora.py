@@ -14,7 +14,6 @@ from spacy_relx.engine.adapter import read_adapter
 from spacy_relx.engine.loading import load_model
 from spacy_relx.engine.spec import ModelSpec
 from spacy_relx.errors import AdapterMismatchError, ConfigError, TrainingError
-from spacy_relx.training import files as training_files
 from spacy_relx.training import lora as training_lora
 from spacy_relx.training.encode import TrainRow
 from spacy_relx.training.files import replaced_folder, restore
@@ -139,16 +138,25 @@ def test_a_full_disk_leaves_the_old_adapter(tiny_llama: Path, tmp_path: Path, mo
 
 def test_a_kill_between_two_renames_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "state"
-    with replaced_folder(folder) as new:
+    with replaced_folder(folder, {"file"}) as new:
         (new / "file").write_text("old")
     (tmp_path / "state").rename(tmp_path / ".state-old")  # as it is found after such a kill
     restore(folder)
     assert (folder / "file").read_text() == "old"
-    with replaced_folder(folder) as new:
+    with replaced_folder(folder, {"file"}) as new:
         (new / "file").write_text("new")
     assert (folder / "file").read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
-    assert training_files.restore(folder) is None
+    (tmp_path / ".state.new-abc").mkdir()  # half-written
+    restore(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+def test_a_folder_with_other_files_is_not_replaced(tiny_llama: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(TrainingError, match=r"holds 'thesis\.txt', which would be lost"):
+        LoraWeights(load(tiny_llama), LoraSettings(4, 8)).save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_a_loss_that_is_not_finite_stops_and_changes_nothing(tiny_llama: Path) -> None:

@@ -413,7 +413,7 @@ def test_a_folder_with_other_files_is_never_replaced(tiny_llama: Path, tmp_path:
 def test_a_kill_while_a_checkpoint_is_written(
     tiny_llama: Path, tmp_path: Path, checkpoint: Path, undisturbed: Run, moment: str
 ) -> None:
-    old, new = tmp_path / ".checkpoint-old", tmp_path / ".checkpoint-x1y2z3a4"
+    old, new = tmp_path / ".checkpoint-old", tmp_path / ".checkpoint.new-x1y2z3a4"
     if moment == "while it is written":
         new.mkdir()
         (new / "state.safetensors").write_bytes(b"half")
@@ -427,6 +427,7 @@ def test_a_kill_while_a_checkpoint_is_written(
     assert done.n_computed == N_STEPS - 8
     assert_same_run(done, undisturbed)
     assert not old.exists()
+    assert not new.exists()
 
 
 def test_a_full_disk_keeps_the_old_checkpoint(
