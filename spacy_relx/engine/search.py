@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -67,34 +67,37 @@ class LabelModel(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class _Open:
-    """A choice that has been weighed but not yet followed."""
-
-    log_prob: float
-    choice: Choice
-    after: int
-
-    @property
-    def ids(self) -> TokenIds:
-        return self.choice.forced if self.choice.token < 0 else (self.choice.token, *self.choice.forced)
+# A choice that has been weighed but not yet followed: its negative log-probability, its order among equals, the choice,
+# and the appended token it follows. A plain tuple, because every prompt opens one for each choice it is given.
+_Open: TypeAlias = tuple[float, tuple[bool, int], "Choice", int]
 
 
 @dataclass(slots=True)
 class _Search:
-    """The state of the search of one prompt."""
+    """The state of the search of one prompt; `open` is a heap."""
 
     top_k: int
-    open: list[tuple[float, int, int, _Open]] = field(default_factory=list)
+    open: list[_Open] = field(default_factory=list)
     found: list[LabelScore] = field(default_factory=list)
     log_open: float = -math.inf
 
-    def push(self, item: _Open) -> None:
-        # Sorted by probability; on an exact tie a prefix goes before a label, for a label that ties may lie below it,
-        # and labels go in schema order.
-        choice = item.choice
-        label = choice.label if choice.label is not None else choice.node.first_label if choice.node else 0
-        heapq.heappush(self.open, (-item.log_prob, int(choice.label is not None), label, item))
+
+class _Visit(NamedTuple):
+    """A prompt at a node.
+
+    Attributes:
+        search: The search of the prompt.
+        node: The node.
+        log_prob: Of the way there.
+        after: The appended token that led there, -1 for the prompt itself.
+        row: Row of the logits that were seen there.
+    """
+
+    search: _Search
+    node: Node
+    log_prob: float
+    after: int
+    row: int
 
 
 def rank(
@@ -116,25 +119,22 @@ def rank(
         searcher = _SequenceSearcher(columns, tries[0].terminal, tolerance)
     searches = [_Search(min(top_k, trie.n_labels)) for trie in tries]
     logits, norms = model.first(searcher.normalise)
-    for i, (search, trie) in enumerate(zip(searches, tries)):
+    visits = []
+    for row, (search, trie) in enumerate(zip(searches, tries)):
         if trie.n_labels == 1:
             search.found.append(LabelScore(trie.root.label or 0, 0.0))
         elif trie.root.forced or trie.root.node is None:
-            search.push(_Open(0.0, trie.root, -1))
+            search.open.append((-0.0, _order(trie.root), trie.root, -1))
         else:
-            searcher.weigh(search, trie.root.node, 0.0, -1, logits[i], float(norms[i]) if norms is not None else 0.0)
+            visits.append(_Visit(search, trie.root.node, 0.0, -1, row))
+    searcher.weigh(visits, logits, norms)
     while True:
         wanted = [(i, item) for i, search in enumerate(searches) for item in searcher.next(search)]
         if not wanted:
             return [searcher.result(search) for search in searches]
-        chains = [Extension(i, item.after, item.ids) for i, item in wanted]
+        chains = [Extension(i, after, _ids(choice)) for i, (_, _, choice, after) in wanted]
         last, logits, norms = model.extend(chains, searcher.every, searcher.normalise)
-        row = 0
-        for (i, item), token in zip(wanted, last):
-            n_rows = len(item.ids) if searcher.every else 1
-            rows = slice(row, row + n_rows)
-            searcher.follow(searches[i], item, token, logits[rows], norms[rows] if norms is not None else None)
-            row += n_rows
+        searcher.follow([(searches[i], item) for i, item in wanted], last, logits, norms)
 
 
 class _TrieSearcher:
@@ -149,23 +149,44 @@ class _TrieSearcher:
     def next(self, search: _Search) -> list[_Open]:
         """Take labels off the queue until a prefix leads it; that prefix has to be followed."""
         while search.open and len(search.found) < search.top_k:
-            item = heapq.heappop(search.open)[3]
-            if item.choice.label is None:
+            item = heapq.heappop(search.open)
+            label = item[2].label
+            if label is None:
                 return [item]
-            search.found.append(LabelScore(item.choice.label, item.log_prob))
+            search.found.append(LabelScore(label, -item[0]))
         return []
 
-    def follow(self, search: _Search, item: _Open, token: int, logits: FloatArray, norms: FloatArray | None) -> None:
-        """Weigh the choices at the node that `item` leads to."""
-        if item.choice.node is not None:
-            self.weigh(search, item.choice.node, item.log_prob, token, logits[-1], 0.0)
+    def follow(
+        self, items: Sequence[tuple[_Search, _Open]], last: Sequence[int], logits: FloatArray, norms: FloatArray | None
+    ) -> None:
+        """Weigh the choices at the nodes that `items` lead to.
 
-    def weigh(self, search: _Search, node: Node, log_prob: float, after: int, logits: FloatArray, norm: float) -> None:
-        """Open the choices of a node; their probabilities sum to that of the node."""
-        chosen = logits[[self.columns[choice.token] for choice in node.choices]].astype(np.float64)
-        chosen -= np.logaddexp.reduce(chosen)
-        for choice, value in zip(node.choices, chosen.tolist()):
-            search.push(_Open(log_prob + min(value, 0.0), choice, after))
+        Args:
+            items: What was followed, with its search.
+            last: Number of the last token of each item's chain.
+            logits: What the model saw at the tokens of the chains; at their last tokens only, unless `every` is set.
+            norms: The logarithms of the sums of the exponentials of all logits, if `normalise` is set.
+        """
+        visits = [
+            _Visit(search, item[2].node, -item[0], after, row)
+            for row, ((search, item), after) in enumerate(zip(items, last))
+            if item[2].node is not None
+        ]
+        self.weigh(visits, logits, norms)
+
+    def weigh(self, visits: Sequence[_Visit], logits: FloatArray, norms: FloatArray | None) -> None:
+        """Open the choices of the visited nodes; their probabilities sum to that of the node."""
+        of_node: dict[Node, list[_Visit]] = {}
+        for visit in visits:
+            of_node.setdefault(visit.node, []).append(visit)
+        for node, same in of_node.items():  # most prompts are at one node, and are weighed in one go
+            columns = [self.columns[choice.token] for choice in node.choices]
+            chosen = logits[np.ix_([visit.row for visit in same], columns)].astype(np.float64)
+            chosen -= np.logaddexp.reduce(chosen, axis=1, keepdims=True)
+            orders = [_order(choice) for choice in node.choices]
+            for visit, values in zip(same, np.minimum(chosen, 0.0).tolist()):
+                for choice, order, value in zip(node.choices, orders, values):
+                    heapq.heappush(visit.search.open, (-(visit.log_prob + value), order, choice, visit.after))
 
     def result(self, search: _Search) -> Ranking:
         """The labels found."""
@@ -195,30 +216,41 @@ class _SequenceSearcher(_TrieSearcher):
                 search.log_open = log_open
                 search.open.clear()
                 return []
-        return [heapq.heappop(search.open)[3] for _ in range(min(_SEQUENCE_WIDTH, len(search.open)))]
+        return [heapq.heappop(search.open) for _ in range(min(_SEQUENCE_WIDTH, len(search.open)))]
 
-    def follow(self, search: _Search, item: _Open, token: int, logits: FloatArray, norms: FloatArray | None) -> None:
+    def follow(
+        self, items: Sequence[tuple[_Search, _Open]], last: Sequence[int], logits: FloatArray, norms: FloatArray | None
+    ) -> None:
         """Add the likelihood of the forced tokens, then end the label or weigh the node."""
         assert norms is not None
-        log_prob = item.log_prob
-        # Row i is what the model sees at the i-th token of the chain and predicts the token after it. Forced tokens at
-        # the root have nobody before them in the chain: every label begins with them, so they cancel in the quotient.
-        for row, following in enumerate(item.ids[1:]):
-            log_prob += float(logits[row, self.columns[following]]) - float(norms[row])
-        if item.choice.label is not None:
-            log_prob += float(logits[-1, self.columns[self.terminal]]) - float(norms[-1])
-            search.found.append(LabelScore(item.choice.label, log_prob))
-        elif item.choice.node is not None:
-            self.weigh(search, item.choice.node, log_prob, token, logits[-1], float(norms[-1]))
+        row = -1
+        for (search, item), after in zip(items, last):
+            choice, log_prob = item[2], -item[0]
+            # A row is what the model sees at a token of the chain and predicts the token after it. Forced tokens at the
+            # root have nobody before them in the chain: every label begins with them, so they cancel in the quotient.
+            row += 1
+            for following in _ids(choice)[1:]:
+                log_prob += self._log_prob(following, logits[row], norms[row])
+                row += 1
+            if choice.label is not None:
+                log_prob += self._log_prob(self.terminal, logits[row], norms[row])
+                search.found.append(LabelScore(choice.label, log_prob))
+            elif choice.node is not None:
+                self.weigh([_Visit(search, choice.node, log_prob, after, row)], logits, norms)
 
-    def weigh(self, search: _Search, node: Node, log_prob: float, after: int, logits: FloatArray, norm: float) -> None:
-        """Open the choices of a node with their likelihood under the whole vocabulary."""
-        for choice in node.choices:
-            value = log_prob + float(logits[self.columns[choice.token]]) - norm
-            if choice.label is not None and choice.token == self.terminal:
-                search.found.append(LabelScore(choice.label, value))
-            else:
-                search.push(_Open(value, choice, after))
+    def weigh(self, visits: Sequence[_Visit], logits: FloatArray, norms: FloatArray | None) -> None:
+        """Open the choices of the visited nodes with their likelihood under the whole vocabulary."""
+        assert norms is not None
+        for search, node, log_prob, after, row in visits:
+            for choice in node.choices:
+                value = log_prob + float(logits[row, self.columns[choice.token]]) - float(norms[row])
+                if choice.label is not None and choice.token == self.terminal:
+                    search.found.append(LabelScore(choice.label, value))
+                else:
+                    heapq.heappush(search.open, (-value, _order(choice), choice, after))
+
+    def _log_prob(self, token: int, logits: FloatArray, norm: np.float32) -> float:
+        return float(logits[self.columns[token]]) - float(norm)
 
     def result(self, search: _Search) -> Ranking:
         """The likeliest labels, with their share of what was found."""
@@ -226,6 +258,20 @@ class _SequenceSearcher(_TrieSearcher):
         ranked = sorted(search.found, key=lambda label: (-label.log_prob, label.label))[: search.top_k]
         scores = tuple(LabelScore(label.label, min(label.log_prob - log_found, 0.0)) for label in ranked)
         return Ranking(scores, math.exp(search.log_open - _log_sum((search.log_open, log_found))))
+
+
+def _ids(choice: Choice) -> TokenIds:
+    """The tokens that make a choice."""
+    return choice.forced if choice.token < 0 else (choice.token, *choice.forced)
+
+
+def _order(choice: Choice) -> tuple[bool, int]:
+    """The order of equally probable choices.
+
+    A prefix goes before a label, for a label that ties may lie below it, and labels go in schema order.
+    """
+    label = choice.label if choice.label is not None else choice.node.first_label if choice.node else 0
+    return choice.label is not None, label
 
 
 def _log_sum(values: Iterable[float]) -> float:
