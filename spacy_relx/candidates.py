@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -67,17 +67,20 @@ class EntityPairs:
             doc: The Doc.
             allows: Tells for (head type, tail type) whether any label takes them; pairs it denies are never made.
         """
-        # All are counted but no more than max_pairs kept: a heap with the farthest on top, the latest on a tie.
         nearest: list[tuple[int, int, Span, Span]] = []
         n_pairs = 0
         for distance, head, tail in self._pairs(doc, allows):
             item = (-distance, -n_pairs, head, tail)
             n_pairs += 1
             if n_pairs <= self.max_pairs:
-                heapq.heappush(nearest, item)
-            else:
-                heapq.heappushpop(nearest, item)
+                nearest.append(item)
+                continue
+            # All are counted but no more than max_pairs kept: a heap with the farthest on top, the latest on a tie.
+            if n_pairs == self.max_pairs + 1:
+                heapq.heapify(nearest)
+            heapq.heappushpop(nearest, item)
         if n_pairs > self.max_pairs:
+            nearest.sort(key=lambda item: -item[1])
             warnings.warn(
                 f"A Doc has {n_pairs} candidate pairs; the {self.max_pairs} nearest are asked about and "
                 f"{n_pairs - self.max_pairs} are not. Raise candidates.max_pairs, lower candidates.max_distance, or "
@@ -85,12 +88,27 @@ class EntityPairs:
                 RelxWarning,
                 stacklevel=2,
             )
-        return [(head, tail) for _, _, head, tail in sorted(nearest, key=lambda item: -item[1])]
+        return [(head, tail) for _, _, head, tail in nearest]
 
     def context(self, doc: Doc, head: Span, tail: Span) -> Context:
         """Token ranges that the model reads for a pair; pairs of one scope share them where the scope is short."""
+        return self._context(self._sentences(doc), head, tail)
+
+    def contexts(self, doc: Doc, pairs: Sequence[tuple[Span, Span]]) -> list[Context]:
+        """The contexts of many pairs of one Doc; each of its sentences is looked up once."""
+        if not pairs or type(self).context is not EntityPairs.context:  # overridden by a subclass
+            return [self.context(doc, head, tail) for head, tail in pairs]
+        sentences = self._sentences(doc)
+        return [self._context(sentences, head, tail) for head, tail in pairs]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain values."""
+        return {name: value for name, value in asdict(self).items() if not name.startswith("_")}
+
+    def _context(self, sentences: _Sentences, head: Span, tail: Span) -> Context:
         first, last = min(head.start, tail.start), max(head.end, tail.end)
-        start, stop = self._scope_of(doc, first, last)
+        # A mention may reach into the next sentence.
+        start, stop = sentences[first][0], sentences[last - 1][1]
         if stop - start <= 2 * self.window:
             return ((start, stop),)
         if last - first <= 2 * self.window:
@@ -99,10 +117,6 @@ class EntityPairs:
             self._around(mention.start, mention.end, start, stop, self.window // 2) for mention in (head, tail)
         )
         return ((a[0], max(a[1], b[1])),) if a[1] >= b[0] else (a, b)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain values."""
-        return {name: value for name, value in asdict(self).items() if not name.startswith("_")}
 
     def _pairs(self, doc: Doc, allows: Allows | None) -> Iterator[tuple[int, Span, Span]]:
         """Every pair with the tokens between its mentions."""
@@ -133,18 +147,15 @@ class EntityPairs:
                 return []
             spans = doc.spans[self.spans_key]
         mentions = sorted((s for s in spans if s.text.strip()), key=lambda s: (s.start, s.end, s.label_))
-        if self.scope != "sentence" or not self._has_sentences(doc):
-            return [mentions]
+        sentences = self._sentences(doc)
         groups: dict[int, list[Span]] = {}
         for mention in mentions:
-            groups.setdefault(doc[mention.start].sent.start, []).append(mention)
+            groups.setdefault(sentences[mention.start][0], []).append(mention)
         return groups.values()
 
-    def _scope_of(self, doc: Doc, first: int, last: int) -> tuple[int, int]:
-        if self.scope != "sentence" or not self._has_sentences(doc):
-            return 0, len(doc)
-        # A mention may reach into the next sentence.
-        return doc[first].sent.start, doc[last - 1].sent.end
+    def _sentences(self, doc: Doc) -> _Sentences:
+        """The sentences of a Doc; one that is all of it, unless the scope is the sentence and the Doc has some."""
+        return _Sentences(doc, whole=self.scope != "sentence" or not self._has_sentences(doc))
 
     def _around(self, first: int, last: int, start: int, stop: int, window: int) -> tuple[int, int]:
         # Rounded outwards to a grid, so that neighbouring pairs read the same text and share its computation.
@@ -166,6 +177,24 @@ class EntityPairs:
                 stacklevel=2,
             )
         return False
+
+
+class _Sentences(dict[int, tuple[int, int]]):
+    """Start and end of the sentence of each token, looked up once a sentence: spaCy searches for them every time."""
+
+    def __init__(self, doc: Doc, *, whole: bool) -> None:
+        super().__init__()
+        self._doc = doc
+        self._whole = whole
+
+    def __missing__(self, token: int) -> tuple[int, int]:
+        if self._whole:
+            self[token] = 0, len(self._doc)
+        else:
+            sentence = self._doc[token].sent
+            bounds = (sentence.start, sentence.end)
+            self.update(dict.fromkeys(range(*bounds), bounds))
+        return self[token]
 
 
 def make_entity_pairs(

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from spacy.tokens import Doc, Span
     from thinc.api import Model
 
+    from spacy_relx.candidates import Context
     from spacy_relx.engine.types import LabelIds
 
 #: Used where neither the component, nor a label, nor the adapter says otherwise.
@@ -245,9 +246,10 @@ class RelationExtractor(TrainableRelations, Pipe):  # type: ignore[misc]
         for doc in stream:
             prepared = self._prepare_or_error(doc)
             pool.append((doc, prepared))
-            if isinstance(prepared, _Prepared):
+            pools = self._pools()
+            if pools and isinstance(prepared, _Prepared):
                 n_tokens += prepared.n_tokens
-            if len(pool) >= batch_size or not self._pools() or n_tokens >= self._shim.engine.max_pack_tokens:
+            if not pools or len(pool) >= batch_size or n_tokens >= self._shim.engine.max_pack_tokens:
                 yield from self._finish(pool)
                 pool, n_tokens = [], 0
         if pool:
@@ -442,14 +444,16 @@ class RelationExtractor(TrainableRelations, Pipe):  # type: ignore[misc]
         if not pairs:
             return _Prepared([], [])
         builder, _ = self._bound()
-        texts: dict[Any, str] = {}
+        # Contexts, and the text and type of each mention: spaCy makes a new string at every look.
+        texts: dict[Context, str] = {pair.context: "" for pair in pairs}
+        for context in texts:
+            texts[context] = context_text(doc, context)
+        spans_of = {id(span): span for pair in pairs for span in (pair.head, pair.tail)}
+        mentions = {key: (span.text, span.label_) for key, span in spans_of.items()}
         questions = []
         for pair in pairs:
-            if pair.context not in texts:
-                texts[pair.context] = context_text(doc, pair.context)
-            prompt = builder.prompt(
-                texts[pair.context], pair.head.text, pair.tail.text, pair.head.label_, pair.tail.label_
-            )
+            (head, head_type), (tail, tail_type) = mentions[id(pair.head)], mentions[id(pair.tail)]
+            prompt = builder.prompt(texts[pair.context], head, tail, head_type, tail_type)
             questions.append(Question(prompt, pair.allowed))
         return _Prepared(pairs, questions)
 
@@ -462,16 +466,29 @@ class RelationExtractor(TrainableRelations, Pipe):  # type: ignore[misc]
             spans = self.candidates(doc, schema.allowed if typed else None)
         else:
             spans = list(self.candidates(doc))
-        context_of = getattr(self.candidates, "context", None) or _DEFAULT_CANDIDATES.context
-        pairs = []
+        allowed_of: dict[tuple[int, int], tuple[int, ...]] = {}
+        asked, answers = [], []
         for head, tail in spans:
-            allowed = schema.allowed(head.label_, tail.label_) if typed else tuple(range(len(schema)))
+            types = (head.label, tail.label)
+            if types not in allowed_of:
+                allowed_of[types] = schema.allowed(head.label_, tail.label_) if typed else tuple(range(len(schema)))
+            allowed = allowed_of[types]
             if (typed and not allowed) or (head.start, head.end) == (tail.start, tail.end):
                 continue
+            asked.append((head, tail))
             # The negative is the last label of the engine's set, and may answer any pair.
-            answers = (*allowed, len(schema)) if negative else allowed
-            pairs.append(Pair(head, tail, context_of(doc, head, tail), answers))
-        return pairs
+            answers.append((*allowed, len(schema)) if negative else allowed)
+        contexts = self._contexts(doc, asked)
+        return [Pair(*pair, context, allowed) for pair, context, allowed in zip(asked, contexts, answers)]
+
+    def _contexts(self, doc: Doc, pairs: Sequence[tuple[Span, Span]]) -> list[Context]:
+        candidates = self.candidates
+        if not isinstance(candidates, EntityPairs):
+            context_of = getattr(candidates, "context", None)
+            if context_of is not None:
+                return [context_of(doc, head, tail) for head, tail in pairs]
+            candidates = _DEFAULT_CANDIDATES
+        return candidates.contexts(doc, pairs)
 
     def _answer(self, prepared: list[_Prepared], top_k: int | None = None) -> list[Answered]:
         questions = [question for item in prepared for question in item.questions]

@@ -15,11 +15,13 @@ from spacy.tokens import Doc, Span
 from spacy.util import registry
 from spacy.vocab import Vocab
 
-from spacy_relx.candidates import GAP, EntityPairs, context_text, make_entity_pairs
+from spacy_relx.candidates import GAP, EntityPairs, _Sentences, context_text, make_entity_pairs
 from spacy_relx.errors import ConfigError, RelxWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from spacy_relx.candidates import Context
 
 VOCAB = Vocab()
 Place = tuple[int, int, str]
@@ -391,3 +393,45 @@ def test_a_users_function_gives_the_pairs() -> None:
     assert pair.allowed == (0, 1, 2)  # both labels and the negative
     with pytest.raises(ConfigError, match=r"candidates is 3\. Expected a block such as"):
         spacy.blank("en").add_pipe("llama_relation_extractor", config={"candidates": 3})
+
+
+# Many pairs of one document
+
+
+@pytest.mark.parametrize("scope", ["sentence", "window", "doc"])
+@pytest.mark.parametrize("window", [1, 3, 128])
+@pytest.mark.parametrize("starts", [(0,), (0, 5), (0, 1, 4, 7), ()])
+@pytest.mark.filterwarnings("ignore:A Doc has no sentence boundaries")
+def test_contexts_of_many_pairs_are_those_of_each(scope: Any, window: int, starts: tuple[int, ...]) -> None:
+    doc = make_doc(12, THREE, starts)
+    enumerate_pairs = EntityPairs(scope=scope, window=window, max_distance=None)
+    pairs = list(product(doc.ents, doc.ents))  # those of two sentences among them
+    contexts = enumerate_pairs.contexts(doc, pairs)
+    assert contexts == [enumerate_pairs.context(doc, head, tail) for head, tail in pairs]
+    if scope == "sentence" and starts and window == 128:
+        bounds = [
+            (doc[h.start].sent.start, t[-1].sent.end) for h, t in (sorted(p, key=lambda s: s.start) for p in pairs)
+        ]
+        assert contexts == [(place,) for place in bounds]
+    assert enumerate_pairs.contexts(doc, []) == []
+
+
+def test_a_sentence_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[int] = []
+    look_up = _Sentences.__missing__
+    monkeypatch.setattr(_Sentences, "__missing__", lambda self, token: looked_up.append(token) or look_up(self, token))
+    doc = make_doc(40, [(i, i + 1, "ORG") for i in range(0, 16, 2)], (0, 20))
+    pairs = EntityPairs()(doc)
+    EntityPairs().contexts(doc, pairs)
+    assert len(pairs) == 56
+    assert len(looked_up) == 2  # for the pairs, and for their contexts
+
+
+def test_a_subclass_may_have_contexts_of_its_own() -> None:
+    class Whole(EntityPairs):
+        def context(self, doc: Doc, head: Span, tail: Span) -> Context:
+            return ((0, len(doc)),)
+
+    doc = make_doc(12, THREE, SENTENCES)
+    pairs = Whole()(doc)
+    assert Whole().contexts(doc, pairs) == [((0, 12),)] * len(pairs)
