@@ -144,7 +144,9 @@ class GenTunePrompt:
             "tail_type": clean(tail_type),
             "cue": self.cue,
         }
-        return _FIELD.sub(lambda match: values[match[1]], self.user)
+        parts = _split_fields(self.user).copy()
+        parts[1::2] = [values[field] for field in parts[1::2]]
+        return "".join(parts)
 
     def messages(self, schema: Schema, no_relation: str | None) -> list[dict[str, str]]:
         """The chat turns before the query: system text and demonstrations."""
@@ -291,6 +293,7 @@ def make_gentune_prompt(
     )
 
 
+@lru_cache(maxsize=1024)  # a document's sentences and mentions stand in many of its prompts
 def clean(text: str) -> str:
     """Bring text from a Doc to one line of valid Unicode: a line break would read as the end of a field."""
     return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
@@ -312,6 +315,12 @@ def _answers(schema: Schema, no_relation: str | None) -> dict[str, str]:
 
 
 _FIELD = re.compile(r"\{(" + "|".join(USER_FIELDS) + r")\}")
+
+
+@lru_cache
+def _split_fields(user: str) -> list[str]:
+    """A user turn cut at its fields: literal text, the name of a field, literal text, and so on."""
+    return _FIELD.split(user)
 
 
 @lru_cache

@@ -182,6 +182,19 @@ def test_fields_are_filled_once() -> None:
     assert text == "Sentence: About {tail} and {head}.\nEntity 1: {cue}\nEntity 2: {sentence}\nRelation:"
 
 
+def test_words_that_are_called_as_fields_are_stay_text() -> None:
+    wording = make_gentune_prompt(user="head{head}tail{tail}{sentence}sentence{cue}cue", cue="{head}")
+    assert wording.user_text("s", "h", "t") == "headhtailtssentence{head}cue"
+
+
+def test_a_document_is_cleaned_once() -> None:
+    clean.cache_clear()
+    mentions = [f"Mention {i}" for i in range(8)]
+    wording = make_gentune_prompt(system="generic")
+    assert len({wording.user_text("A  sentence.", a, b) for a in mentions for b in mentions if a != b}) == 56
+    assert clean.cache_info().misses == 1 + 8 + 1  # and the types, which are empty
+
+
 def test_a_user_turn_of_ones_own_with_types() -> None:
     wording = make_gentune_prompt(
         user="{head} [{head_type}] and {tail} [{tail_type}] in: {sentence} {{x {cue}", cue="?"
