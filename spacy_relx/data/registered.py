@@ -60,9 +60,10 @@ def make_reader(dataset: DataSet) -> Callable[..., Callable[[Language], Iterable
             logger.info("%s: %s", dataset.name, report)
             faults = [problem for problem in report.problems if problem.is_fault]
             if faults:
+                advice = f" `python -m spacy relx convert {dataset.name}` lists every reason."
                 warnings.warn(
-                    f"{dataset.title}: {report}. {len(faults)} of them because of the data, such as {faults[0]}. "
-                    f"`python -m spacy relx convert {dataset.name}` lists every reason.",
+                    f"{dataset.title}: {report}. {len(faults)} of them because of the data, such as {faults[0]}."
+                    f"{advice if DATASETS.get(dataset.name) is dataset else ''}",
                     RelxWarning,
                     stacklevel=2,
                 )

@@ -217,16 +217,21 @@ def _report_run(
         bins=tuple((b.score, b.right, b.n) for b in calibrated.bins) if calibrated else (),
         ece=calibrated.ece if calibrated else None,
         samples=draw_samples(settled, n_each=options.n_samples, seed=options.seed),
-        part=_part(info, len(tallies)),
+        part=_part(info, tallies),
     )
 
 
-def _part(info: RunInfo, n_docs: int) -> tuple[int, int] | None:
+def _part(info: RunInfo, names: Iterable[str]) -> tuple[int, int] | None:
     """Tell whether a run has clearly fewer texts than the published figures that stand beside it."""
-    n_docs = max(n_docs, int(info.counts.get("n_docs", 0)))
+    names = set(names)
     key = dataset_key(info.dataset)
     if key is None or key not in DATASETS or not figures_for(info):
         return None
+    if "level" in DATASETS[key].options and any("#" in name for name in names):
+        # Sentences, named "title#number", and the published size counts whole documents.
+        n_docs = len({name.rpartition("#")[0] or name for name in names})
+    else:
+        n_docs = max(len(names), int(info.counts.get("n_docs", 0)))
     n_rows = next((split.n_rows for split in DATASETS[key].splits if split.name == info.split), 0)
     # A few texts of a set may have no pair at all.
     return (n_docs, n_rows) if n_docs < 0.95 * n_rows else None

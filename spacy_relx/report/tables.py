@@ -8,6 +8,7 @@ import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from spacy_relx.report.confusion import OTHERS, confusion_table
 from spacy_relx.report.contents import DASH, PROTOCOL_TITLES, flatten
 from spacy_relx.report.published import dataset_title, figures_for, published
 
@@ -32,6 +33,8 @@ _ESCAPES = str.maketrans(
 )
 #: Settings that are data of many lines; the JSON has them.
 _LONG = ("schema", "mirrors", "symmetric")
+#: Most labels of a confusion matrix in Markdown, which has no room for more.
+_MD_LABELS = 12
 RESULT_COLUMNS = ("P", "R", "micro-F1", "interval", "macro-F1", "ceiling", "candidate recall", "FP rate", "pairs")
 
 
@@ -141,7 +144,7 @@ def to_markdown(report: Report) -> str:
                     _md(c.other),
                     f"{c.difference:+.3f}",
                     _signed(c.interval),
-                    f"{c.p_value:.3f}",
+                    "&lt; 0.001" if c.p_value < 0.001 else f"{c.p_value:.3f}",
                 )
                 for c in comparisons
             ]
@@ -164,6 +167,7 @@ def _md_run(run: RunReport) -> list[str]:
     if run.ece is not None:
         lines.append(f"- expected calibration error: {_num(run.ece)}")
     lines += ["", *_md_table(("Label", "P", "R", "F1", "gold", "answered", "right"), rows)]
+    lines += ["", "### Confusions", "", *_md_confusions(run)]
     errors = [f"- {kind.replace('_', ' ')}: {n}" for kind, (n, _) in run.samples.items()]
     if errors:
         lines += ["", "Errors:", "", *errors]
@@ -172,6 +176,17 @@ def _md_run(run: RunReport) -> list[str]:
             lines += ["", f"### Errors: {kind.replace('_', ' ')}", "", *(_md_sample(sample) for sample in samples)]
     settings = [(_md(key), _md(value)) for key, value in settings_of(run)]
     return [*lines, "", "### Settings and counts", "", *_md_table(("", ""), settings)]
+
+
+def _md_confusions(run: RunReport) -> list[str]:
+    table = confusion_table(run.confusions, max_labels=_MD_LABELS)
+    about = "Rows are gold labels, columns answers."
+    if OTHERS in table.rows or OTHERS in table.columns:
+        about += f" The {_MD_LABELS} labels with most confusions of {table.n_labels}; all of them are in confusion.csv."
+    rows = [
+        (_md(row), *(str(n) if n else "" for n in counts)) for row, counts in zip(table.rows, table.counts, strict=True)
+    ]
+    return [about, "", *_md_table(("gold", *map(_md, table.columns)), rows)]
 
 
 def settings_of(run: RunReport) -> list[tuple[str, str]]:

@@ -15,9 +15,11 @@ from spacy.util import registry
 from spacy_relx.data import DATASETS, GOLD_SPANS, DataSet, Mention, Problem, Report, Row, dataset, doc_id, read_docs
 from spacy_relx.data.base import join_words
 from spacy_relx.data.docs import OVERLAP, SPLIT_TOKENS, TWICE, make_doc
+from spacy_relx.data.registered import make_reader
 from spacy_relx.errors import DataError, RelxWarning
 
 FILES = Path(__file__).parent / "files"
+README = Path(__file__).parents[2] / "README.md"
 
 
 def read(name: str, path: Path | str, **kwargs: Any) -> tuple[list[Doc], Report]:
@@ -435,6 +437,29 @@ def test_a_data_set_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "own.txt").write_text("Acme|owns|Velden Hall\n")
     (doc,) = read_docs(own, tmp_path / "own.txt", spacy.blank("en"))
     assert doc._.triples == [("Acme", "owns", "Velden Hall")]
+
+
+def test_the_readmes_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocks = README.read_text(encoding="utf-8").split("```python\n")[1:]
+    (code,) = (block.split("```")[0] for block in blocks if "DataSet(" in block)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 30
+    monkeypatch.chdir(tmp_path)
+    Path("my_data.txt").write_text("Acme owns Velden Hall.|Acme|owns|Velden Hall\nno bar\nAcme.|Acme|owns|Rome\n")
+    names: dict[str, Any] = {}
+    exec(compile(code, str(README), "exec"), names)
+    (doc,) = DocBin().from_disk("my_data.spacy").get_docs(spacy.blank("en").vocab)
+    assert doc._.triples == [("Acme", "owns", "Velden Hall")]
+    printed = capsys.readouterr().out
+    assert "3 rows read: 1 Docs, 2 mentions, 1 relations; skipped: 2 rows" in printed
+    assert "my_data.txt:2: expected 4 values" in printed
+    assert "my_data.txt:3: an entity is not in the text" in printed
+    reader = make_reader(names["mine"])(path=Path("my_data.txt"))
+    with pytest.warns(RelxWarning, match=r"such as my_data\.txt:2: expected 4 values") as caught:
+        (example,) = reader(spacy.blank("en"))
+    assert "convert mine" not in str(caught[0].message)
+    assert example.reference._.triples == doc._.triples
 
 
 def make(row: Row) -> tuple[Doc | None, list[Problem]]:

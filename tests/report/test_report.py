@@ -270,6 +270,15 @@ def test_a_part_of_a_test_set_is_called_one(runs: list[Path]) -> None:
     assert "| one (8 of 288 texts) |" in to_markdown(report)
 
 
+def test_sentences_of_whole_documents_are_counted_as_documents(tmp_path: Path) -> None:
+    parts = {}
+    for n in (25, 500):  # eight sentences of each
+        records = [record(("country",), "country", doc=f"Text {i}#{s}") for i in range(n) for s in range(8)]
+        path = write_run(tmp_path / f"{n}.jsonl", records, dataset="redocred")
+        parts[n] = make_report([path], Options(**QUICK)).runs[0].part
+    assert parts == {25: (25, 500), 500: None}
+
+
 def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
     paths = [write_run(tmp_path / folder / "run.jsonl") for folder in ("a", "b")]
     assert [run.name for run in make_report(paths, Options(**QUICK)).runs] == ["a/run", "b/run"]
@@ -356,6 +365,7 @@ def test_markdown_escapes_and_aligns(runs: list[Path]) -> None:
     text = to_markdown(make_report(runs, Options(title="<x> | y", **QUICK)))
     assert "<" not in text.replace("|---", "")
     assert "**[1 Tim]**" in text
+    assert "| founded | 1 |  | 1 | 1 |  | 1 |" in text.split("### Confusions")[1]
     for table in re.findall(r"(?:^\|.*\|\n)+", text, flags=re.MULTILINE):
         assert len({line.count("|") for line in table.splitlines()}) == 1
     assert "(published)" in text.split("All pairs of gold entities")[0]
