@@ -37,6 +37,16 @@ def test_the_tree_has_one_node_for_each_distinct_prefix(prompts: list[tuple[int,
     assert max(map(len, prompts)) <= len(tree) <= sum(map(len, prompts))
 
 
+@given(token_ids, st.lists(st.lists(st.integers(0, 3), max_size=6).map(tuple), min_size=1, max_size=15))
+def test_what_all_prompts_begin_with_is_one_run(common: tuple[int, ...], rests: list[tuple[int, ...]]) -> None:
+    prompts = [common + rest for rest in rests]
+    tree = prefix_tree.build(prompts)
+    assert len(tree) == len({prompt[: i + 1] for prompt in prompts for i in range(len(prompt))})
+    assert [tuple(tree.ids[tree.path(leaf)].tolist()) for leaf in tree.leaf.tolist()] == prompts
+    assert tree.end[: len(common)].tolist() == [len(tree)] * len(common)
+    assert tree.mask().sum(axis=1).tolist() == (tree.depth + 1).tolist()
+
+
 @given(prompt_ids, st.randoms())
 def test_the_order_of_the_prompts_does_not_change_the_tree(prompts: list[tuple[int, ...]], random: object) -> None:
     shuffled = list(prompts)
