@@ -89,7 +89,7 @@ def split_by_budget(prompts: Sequence[Prompt], max_tokens: int) -> Iterator[rang
     Raises:
         PackBudgetError: If a single prompt exceeds the budget.
     """
-    start = size = 0
+    start = size = common = 0
     previous: tuple[int, ...] = ()
     for i, prompt in enumerate(prompts):
         own = prompt.ids[prompt.n_shared :]
@@ -98,7 +98,8 @@ def split_by_budget(prompts: Sequence[Prompt], max_tokens: int) -> Iterator[rang
                 f"A prompt has {len(own)} tokens after the shared part, but a pack may hold {max_tokens}. Shorten its "
                 "text (the `window` of the candidates) or raise max_pack_tokens of the model block."
             )
-        new = len(own) - _common_prefix(own, previous)
+        common = _common_prefix(own, previous, common)
+        new = len(own) - common
         if size + new > max_tokens:
             yield range(start, i)
             start, size, new = i, 0, len(own)
@@ -110,11 +111,12 @@ def split_by_budget(prompts: Sequence[Prompt], max_tokens: int) -> Iterator[rang
 
 def count_tokens(prompts: Sequence[Prompt]) -> int:
     """Tokens that a pack of these prompts holds, counted as `split_by_budget` counts them."""
-    total = 0
+    total = common = 0
     previous: tuple[int, ...] = ()
     for prompt in prompts:
         own = prompt.ids[prompt.n_shared :]
-        total += len(own) - _common_prefix(own, previous)
+        common = _common_prefix(own, previous, common)
+        total += len(own) - common
         previous = own
     return total
 
@@ -164,12 +166,7 @@ def _tree_blocks(tree: PrefixTree, max_block: int) -> Iterator[Block]:
     n_nodes = len(tree)
     n_children = np.bincount(tree.parent[tree.parent >= 0], minlength=n_nodes)
     # A run ends where the tree branches or a prompt's path ends with no child.
-    run_end = np.empty(n_nodes, dtype=np.int64)
-    last = n_nodes
-    for node in range(n_nodes - 1, -1, -1):
-        if n_children[node] != 1:
-            last = node + 1
-        run_end[node] = last
+    run_ends = np.flatnonzero(n_children != 1) + 1
     end = tree.end.tolist()
     pending: list[tuple[int, int, IntArray]] = [(0, n_nodes, np.empty(0, dtype=np.int64))]
     while pending:
@@ -184,11 +181,11 @@ def _tree_blocks(tree: PrefixTree, max_block: int) -> Iterator[Block]:
                 first = group
                 continue
             # A subtree too large for one block: its run goes first, in stretches, then its children.
-            run, subtree = int(run_end[first]), end[first]
+            run, subtree = int(run_ends[np.searchsorted(run_ends, first, side="right")]), end[first]
             below = path
             for start in range(first, run, max_block):
                 stretch = np.arange(start, min(start + max_block, run))
-                yield Block(stretch, below, stretch, np.tri(len(stretch), dtype=np.bool_))
+                yield Block(stretch, below, stretch, stretch[None, :] <= stretch[:, None])
                 below = np.concatenate((below, stretch))
             if run < subtree:
                 pending.append((run, subtree, below))
@@ -201,11 +198,14 @@ def _subtree_block(tree: PrefixTree, first: int, stop: int, path: IntArray) -> B
     return Block(own, path, own, mask)
 
 
-def _common_prefix(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+def _common_prefix(a: tuple[int, ...], b: tuple[int, ...], guess: int) -> int:
+    """Length of the prefix that two sequences share; `guess` is right for most pairs of one head."""
     n = min(len(a), len(b))
-    if a[:n] == b[:n]:
-        return n
+    if guess < n and a[guess] != b[guess] and a[:guess] == b[:guess]:
+        return guess
     low, high = 0, n
+    if a[:n] == b[:n]:
+        low = n
     while low < high:  # bisection over slices: comparisons run in C
         middle = (low + high + 1) // 2
         if a[:middle] == b[:middle]:

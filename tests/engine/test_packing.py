@@ -66,3 +66,10 @@ def test_a_bucket_holds_blocks_of_similar_size() -> None:
     short = [packing.Block(np.array([i]), np.arange(3), np.array([3]), np.ones((1, 1), dtype=bool)) for i in (2, 3)]
     plan = packing.plan_blocks([long, *short], 4)
     assert [bucket.keys.shape for bucket in plan.buckets] == [(2, 4), (1, 402)]
+
+
+@given(token_ids, token_ids, st.integers(0, 16))
+def test_a_guessed_prefix_changes_nothing(a: tuple[int, ...], b: tuple[int, ...], guess: int) -> None:
+    shared = packing._common_prefix(a, b, guess)
+    assert a[:shared] == b[:shared]
+    assert len(a) == shared or len(b) == shared or a[shared] != b[shared]
