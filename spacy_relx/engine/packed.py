@@ -41,6 +41,7 @@ class PackedEngine:
 
     Attributes:
         work: Counters of what has been computed.
+        lock: Held while the model computes, and by whoever changes its weights.
     """
 
     def __init__(self, loaded: LoadedModel, max_pack_tokens: int | None = None) -> None:
@@ -52,11 +53,11 @@ class PackedEngine:
         self._head = OutputHead(loaded.model)
         self._shared: OrderedDict[tuple[TokenIds, int], KeyValueStore] = OrderedDict()
         self._weight_version = 0
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
 
     def weights_changed(self) -> None:
         """Forget everything computed from the weights; to be called after any change of them."""
-        with self._lock:
+        with self.lock:
             self._weight_version += 1
             self._shared.clear()
             self._head.forget()
@@ -86,8 +87,9 @@ class PackedEngine:
 
         def answer(part: Sequence[Question]) -> list[Ranking]:
             session = _PackSession(self, [question.prompt for question in part], labels)
-            tries = [label_trie.build(labels, question.allowed) for question in part]
-            return search.rank(session, tries, top_k=top_k, scoring=scoring, tolerance=tolerance)
+            tries = {allowed: label_trie.build(labels, allowed) for allowed in {question.allowed for question in part}}
+            of_prompt = [tries[question.allowed] for question in part]
+            return search.rank(session, of_prompt, top_k=top_k, scoring=scoring, tolerance=tolerance)
 
         return self._in_packs(questions, lambda question: question.prompt, answer)
 
@@ -116,7 +118,7 @@ class PackedEngine:
         self._check_lengths(prompts)
         ranges = list(packing.split_by_budget(prompts, self.max_pack_tokens))
         results: list[Any] = []
-        with self._lock, torch.inference_mode():
+        with self.lock, torch.inference_mode():
             prepare_worker(self.device.type)
             for part in ranges:
                 results.extend(self._halving([items[i] for i in part], answer))
@@ -137,7 +139,7 @@ class PackedEngine:
         try:
             return answer(items)
         except Exception as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             message = str(error)
         # Outside the except block, so that the traceback no longer holds the failed pack's tensors.
@@ -210,9 +212,10 @@ class _PackSession:
     def __init__(self, engine: PackedEngine, prompts: Sequence[Prompt], labels: LabelIds | None) -> None:
         self._engine = engine
         self._head = engine._head
-        shared = {prompt.ids[: prompt.n_shared] for prompt in prompts}
+        run = prompts[0].ids[: prompts[0].n_shared]
         # Prompts that begin differently are one tree all the same, only without a kept run.
-        run = shared.pop() if len(shared) == 1 else ()
+        if any(prompt.ids[: prompt.n_shared] != run for prompt in prompts):
+            run = ()
         self._n_shared = len(run)
         self._tree = prefix_tree.build([prompt.ids[self._n_shared :] for prompt in prompts])
         self._shared = engine._shared_run(run)
@@ -306,7 +309,8 @@ class _PackSession:
         return packing.Block(queries, self._paths[leaf], own, mask)
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no memory left; on a processor torch raises a plain RuntimeError."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

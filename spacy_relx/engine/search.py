@@ -181,12 +181,15 @@ class _TrieSearcher:
             of_node.setdefault(visit.node, []).append(visit)
         for node, same in of_node.items():  # most prompts are at one node, and are weighed in one go
             columns = [self.columns[choice.token] for choice in node.choices]
-            chosen = logits[np.ix_([visit.row for visit in same], columns)].astype(np.float64)
-            chosen -= np.logaddexp.reduce(chosen, axis=1, keepdims=True)
+            chosen = logits[[visit.row for visit in same]][:, columns].astype(np.float64)
+            chosen -= _log_sums(chosen)
             orders = [_order(choice) for choice in node.choices]
-            for visit, values in zip(same, np.minimum(chosen, 0.0).tolist()):
-                for choice, order, value in zip(node.choices, orders, values):
-                    heapq.heappush(visit.search.open, (-(visit.log_prob + value), order, choice, visit.after))
+            for (search, _, log_prob, after, _), values in zip(same, np.minimum(chosen, 0.0).tolist()):
+                search.open += [
+                    (-(log_prob + value), order, choice, after)
+                    for value, order, choice in zip(values, orders, node.choices)
+                ]
+                heapq.heapify(search.open)
 
     def result(self, search: _Search) -> Ranking:
         """The labels found."""
@@ -272,6 +275,11 @@ def _order(choice: Choice) -> tuple[bool, int]:
     """
     label = choice.label if choice.label is not None else choice.node.first_label if choice.node else 0
     return choice.label is not None, label
+
+
+def _log_sums(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The logarithm of the sum of the exponentials of each row. Shapes: (n, m), (n, 1)."""
+    return np.logaddexp.reduce(rows, axis=1, keepdims=True)
 
 
 def _log_sum(values: Iterable[float]) -> float:
