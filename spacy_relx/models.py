@@ -69,6 +69,7 @@ class EngineShim(Shim):  # type: ignore[misc]
         self._engine: PackedEngine | ReferenceEngine | None = None
         self._adapter_copy: Path | None = None  # a folder of ours, removed with this object
         self._training: TrainingSession | None = None
+        self._trainable = False
         self._lock = threading.Lock()
 
     @property
@@ -93,7 +94,7 @@ class EngineShim(Shim):  # type: ignore[misc]
                 from spacy_relx.engine.loading import load_model
                 from spacy_relx.engine.select import make_engine
 
-                loaded = load_model(self.spec)
+                loaded = load_model(self.spec, trainable=self._trainable)
                 self._engine = make_engine(loaded, self.engine_name, self.max_pack_tokens)  # type: ignore[arg-type]
             return self._engine
 
@@ -116,9 +117,12 @@ class EngineShim(Shim):  # type: ignore[misc]
         from spacy_relx.training.session import TrainingSession
 
         if self._training is None:
-            if self._engine is not None and self._engine.loaded.adapter_info.get("merged"):
-                self._engine = None
+            if self._engine is not None and (
+                self._engine.loaded.adapter_info.get("merged") or self.spec.quantization != "none"
+            ):
+                self._engine = None  # it was loaded for answers alone
             self.spec = dataclasses.replace(self.spec, merge_adapter=False)
+            self._trainable = True
             self._training = TrainingSession(self.engine, settings, self.id)
         return self._training
 
@@ -130,6 +134,10 @@ class EngineShim(Shim):  # type: ignore[misc]
     def adapter_files(self) -> dict[str, bytes]:
         """The files of the adapter if it is in training or a local folder; one on the Hub is known by its name."""
         folder = Path(self.spec.adapter) if self.spec.adapter is not None else None
+        if self._training is not None and folder is not None and not folder.is_dir():
+            from spacy_relx.engine.resolve import resolve_adapter
+
+            folder = resolve_adapter(self.spec)  # its tokenizer and template go with what was trained on
         files: dict[str, bytes] = {}
         if folder is not None and folder.is_dir():
             paths = (path for pattern in _ADAPTER_FILES for path in sorted(folder.glob(pattern)))

@@ -232,6 +232,11 @@ def _set_answers(doc: Doc, value: Iterable[RelationAnswer], *, attr: str) -> Non
     _store(doc, answers_attr(attr), answers)
 
 
+def is_annotated(doc: Doc, attr: str) -> bool:
+    """Whether somebody set the relations of a Doc, be it to none; a Doc that nobody looked at has no such entry."""
+    return _key(attr) in doc.user_data
+
+
 # The four-part key is the form of spaCy's own extension values: Span.as_doc drops such a key when it has no offsets,
 # where it would copy any other key unchanged and leave relations that point at the wrong tokens.
 def _key(name: str) -> tuple[str, str, None, None]:

@@ -16,8 +16,10 @@ from spacy.util import create_default_optimizer, resolve_dot_names
 
 from spacy_relx.errors import DataError, RelxWarning, SchemaError
 from spacy_relx.evaluation.counts import negative_labels
-from spacy_relx.label_set import Schema
+from spacy_relx.label_set import Schema, take_negative
+from spacy_relx.relation import is_annotated
 from spacy_relx.schema import parse_labels
+from spacy_relx.schema_config import make_labels
 from spacy_relx.training.contexts import Settler
 from spacy_relx.training.demonstrations import Demonstrations
 from spacy_relx.training.groups import rng_for, rows
@@ -52,6 +54,7 @@ class Course:
         n_relations: Gold relations that `initialize` saw; None where it was not called, or with no data.
         settle: Leaves out of a context what other Docs of the same text say more about.
         loss: Of the step so far.
+        warned: Whether it was said that Docs without annotations teach nothing.
     """
 
     demonstrations: Demonstrations | None = None
@@ -60,6 +63,7 @@ class Course:
     n_relations: int | None = None
     settle: Callable[[AnnotatedContext], AnnotatedContext] | None = None
     loss: float = 0.0
+    warned: bool = False
 
 
 class TrainableRelations:
@@ -114,7 +118,8 @@ class TrainableRelations:
                 raise SchemaError(f"initialize.components.{self.name}.labels is {labels!r}. Expected a schema's JSON.")
             self._use_schema(parse_labels(Schema.from_dict(labels), no_relation=self.settings.no_relation))
         elif self.learns_labels and (found := self._labels_of(docs)):
-            self._use_schema(parse_labels(found, no_relation=self.settings.no_relation))
+            # These go to the component's own file, never into a config, so they may hold whatever data hold.
+            self._use_schema(take_negative(Schema(make_labels(found)), self.settings.no_relation))
         self._course = Course(n_relations=sum(len(self._gold(doc)) for doc in docs))
         if not self._course.n_relations:
             return  # a pipeline may be initialised for other components' sake; `update` would refuse
@@ -153,10 +158,12 @@ class TrainableRelations:
         losses.setdefault(self.name, 0.0)
         examples = list(examples)
         validate_examples(examples, f"{type(self).__name__}.update")
-        self._check_gold(examples)
+        docs = self._annotated(examples)
+        if not docs:
+            return losses
         session = self._session()
         if not self._catches_up:
-            groups = list(self._rows([example.reference for example in examples], draw=True))
+            groups = list(self._rows(docs, draw=True))
             loss, n_label_tokens = session.add(session.encoder(self._template_kwargs), groups, drop)
             losses[self.name] += loss / max(n_label_tokens, 1)
             self._course.loss += loss / max(n_label_tokens, 1)
@@ -177,16 +184,19 @@ class TrainableRelations:
         Returns:
             The loss, and None where other components give a gradient: it goes to the adapter in `update`.
         """
-        examples = list(examples)
-        self._check_gold(examples)
+        docs = self._annotated(list(examples))
+        if not docs:
+            return 0.0, None
         session = self._session()
-        groups = list(self._rows([example.reference for example in examples], draw=False))
+        groups = list(self._rows(docs, draw=False))
         loss, n_label_tokens = session.loss(session.encoder(self._template_kwargs), groups)
         return loss / max(n_label_tokens, 1), None
 
     def finish_update(self, sgd: Any) -> None:
         """Let an optimiser change the adapter by the gradients that were added."""
-        session, replay = self._session(), self._course.replay
+        session, replay = self._shim.training, self._course.replay
+        if session is None:
+            return  # no Doc with relations has come
         loss, self._course.loss = self._course.loss, 0.0
         if replay is not None and replay.is_running:
             replay.step(session, sgd, self._course.seen)
@@ -267,6 +277,25 @@ class TrainableRelations:
     @property
     def _template_kwargs(self) -> Mapping[str, Any]:
         return self.settings.prompt.template_kwargs or {}
+
+    def _annotated(self, examples: Sequence[Example]) -> list[Doc]:
+        """The Docs whose relations somebody annotated, be it as none; what nobody looked at teaches nothing.
+
+        Raises:
+            DataError: If the corpus has no relations at all.
+        """
+        self._check_gold(examples)
+        docs = [e.reference for e in examples if is_annotated(e.reference, self.settings.attr)]
+        if len(docs) < len(examples) and not self._course.warned:
+            self._course.warned = True
+            warnings.warn(
+                f"Docs without annotated relations came to {self.name!r}, which learns nothing from them. Set "
+                f"`doc._.{self.settings.attr} = []` where none hold; to train other components only, put {self.name!r} "
+                "into training.frozen_components.",
+                RelxWarning,
+                stacklevel=3,
+            )
+        return docs
 
     def _check_gold(self, examples: Iterable[Example]) -> None:
         """Refuse what there is nothing to learn from; after `nlp.initialize()` without data, updates decide."""

@@ -38,20 +38,21 @@ LABELS: dict[str, Any] = {
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
-def build_base(folder: Path, tokenizer_folder: Path, *, seed: int = 0) -> Path:
+def build_base(folder: Path, tokenizer_folder: Path, *, seed: int = 0, **changes: Any) -> Path:
     """Save a Llama of two layers with random weights and the tokenizer of another model."""
     torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=49152,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=4096,
-        tie_word_embeddings=True,
-        initializer_range=0.4,
-    )
+    settings = {
+        "vocab_size": 49152,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 4096,
+        "tie_word_embeddings": True,
+        "initializer_range": 0.4,
+    }
+    config = LlamaConfig(**settings | changes)
     LlamaForCausalLM(config).save_pretrained(folder)
     for name in TOKENIZER_FILES:
         shutil.copy(tokenizer_folder / name, folder / name)

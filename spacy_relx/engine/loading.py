@@ -69,12 +69,13 @@ class LoadedModel:
     adapter_info: dict[str, Any] = field(default_factory=dict)
 
 
-def load_model(spec: ModelSpec, progress: Progress | None = None) -> LoadedModel:
+def load_model(spec: ModelSpec, progress: Progress | None = None, *, trainable: bool = False) -> LoadedModel:
     """Load a base model, put its adapter on it, and load the tokenizer.
 
     Args:
         spec: What to load.
         progress: Told about a fetch or a conversion, where one is needed.
+        trainable: Whether gradients have to come through the base, which a 4-bit base on a processor otherwise stops.
 
     Raises:
         ModelNotFoundError: If the base or the adapter is not here and cannot be fetched.
@@ -97,8 +98,8 @@ def load_model(spec: ModelSpec, progress: Progress | None = None) -> LoadedModel
 
     model = _load_weights(base, spec, device, dtype, as_stored=merged, stored=stored)
     info: dict[str, Any] = {}
-    if quantized and dtype == torch.float32:
-        _keep_float32(model)
+    if quantized and (dtype == torch.float32 or trainable):
+        _keep_general_products(model)
     if adapter is not None:
         _attach(model, adapter, lora, torch.float32 if merged else dtype)
         if merged:
@@ -240,11 +241,11 @@ def _load_weights(
         raise ModelError(f"{spec.base} ({base}) could not be loaded: {error}") from error
 
 
-def _keep_float32(model: Any) -> None:
-    """Make 4-bit layers on a CPU compute in float32 where float32 was asked for.
+def _keep_general_products(model: Any) -> None:
+    """Keep 4-bit layers on a CPU from the product that bitsandbytes has for processors with AVX512-BF16.
 
-    On processors with AVX512-BF16, bitsandbytes rounds a layer's input and its constants to bfloat16 whatever the
-    compute type says, unless the layer says that the processor cannot.
+    It rounds a layer's input and its constants to bfloat16 whatever the compute type says, and gives no gradient. It is
+    not taken where the layer says that the processor cannot.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -43,7 +44,9 @@ def _train(options: argparse.Namespace) -> int:
         merge_adapter=False,
     )
     lora = LoraSettings(options.rank, options.alpha)
-    trainer = Trainer(load_model(spec), groups, options.out, settings, lora, dev)
+    trainer = Trainer(
+        load_model(spec, trainable=True), groups, options.out, settings, lora, dev, options.template_kwargs
+    )
     n_rows = sum(map(len, groups))
     _say(f"{len(groups)} groups, {n_rows} rows, {trainer.n_steps} steps" + (", resumed" if trainer.is_resumed else ""))
     trainer.run(lambda line: _tell(line, options.log_every))
@@ -68,8 +71,6 @@ def _say(text: str) -> None:
 
 def draw_curves(folder: Path) -> Path | None:
     """Draw loss and development accuracy over the steps, if matplotlib is installed; return the picture's path."""
-    import json
-
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -114,6 +115,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--alpha", type=float, default=32.0)
+    parser.add_argument(
+        "--template-kwargs",
+        type=json.loads,
+        help="variables of the chat template, as JSON, as in prompt.template_kwargs",
+    )
     parser.add_argument("--log-every", type=int, default=10, help="steps between two lines (default: %(default)s)")
     defaults = TrainerSettings()
     for field in fields(TrainerSettings):

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from spacy_relx.engine.attention import install
+from spacy_relx.engine.packed import is_out_of_memory
 from spacy_relx.engine.workers import prepare_worker
 from spacy_relx.errors import ModelError, TrainingError
 from spacy_relx.training.loss import pack_loss
-from spacy_relx.training.packs import make_packs
+from spacy_relx.training.packs import make_pack, make_packs, split_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from spacy_relx.engine.loading import LoadedModel
     from spacy_relx.training.encode import TrainRow
     from spacy_relx.training.lora import LoraWeights
+    from spacy_relx.training.packs import TrainPack
 
 #: Tokens of one forward and backward pass; activations of all layers are kept, so packs are smaller than in inference.
 DEFAULT_PACK_TOKENS = {"cpu": 2048, "cuda": 4096, "mps": 1024}
@@ -75,7 +77,7 @@ class GradientStep:
             The summed loss of their label tokens.
 
         Raises:
-            TrainingError: If the loss is not finite; nothing has been changed then.
+            TrainingError: If the loss is not finite; what was added since the last step is then forgotten.
             PackBudgetError: If a row exceeds the pack budget.
             ModelError: If a pack does not fit into memory.
         """
@@ -83,33 +85,54 @@ class GradientStep:
         total = 0.0
         self._model.train()
         try:
-            for pack in make_packs(rows, self.max_pack_tokens):
-                with torch.enable_grad():
-                    loss = pack_loss(self._model, pack)
-                    loss.backward()  # type: ignore[no-untyped-call]
-                value = float(loss.detach())
-                if not math.isfinite(value):
-                    self._weights.take_gradients()
-                    self.reset()
-                    raise TrainingError(
-                        f"The loss of a pack of {pack.n_rows} rows is {value}. Expected a finite number. Lower the "
-                        "learning rate, or use dtype='bfloat16' or 'float32'; the last checkpoint is intact."
-                    )
-                self._weights.take_gradients()
-                total += value
-                self.n_rows += pack.n_rows
-                self.n_label_tokens += pack.n_label_tokens
-                self.n_tokens += len(pack.tree)
-                self.n_packs += 1
-        except torch.OutOfMemoryError as error:
-            raise ModelError(
-                f"A training pack of up to {self.max_pack_tokens} tokens does not fit into the memory of "
-                f"{self._device}. Set a smaller max_pack_tokens, or quantization='nf4'."
-            ) from error
+            for part in split_rows(rows, self.max_pack_tokens):
+                total += self._add_part(part)
+        except BaseException:
+            # What was added of these rows would weigh on the next step.
+            self._weights.drop_gradients()
+            self.reset()
+            raise
         finally:
             self._model.eval()
         self._loss += total
         return total
+
+    def _add_part(self, rows: Sequence[TrainRow]) -> float:
+        """Add one pack, or its halves where it does not fit into memory."""
+        try:
+            return self._add_pack(make_pack(rows))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            message = str(error)
+        # Outside the except block, so that the traceback no longer holds the failed pass's tensors.
+        self._weights.drop_gradients()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(rows) == 1:
+            raise ModelError(
+                "One training row alone does not fit into memory. Shorten its text (the `window` of the candidates) or "
+                f"the label list, or use quantization='nf4'. The device said: {message}"
+            )
+        half = len(rows) // 2
+        return self._add_part(rows[:half]) + self._add_part(rows[half:])
+
+    def _add_pack(self, pack: TrainPack) -> float:
+        with torch.enable_grad():
+            loss = pack_loss(self._model, pack)
+            loss.backward()  # type: ignore[no-untyped-call]
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"The loss of a pack of {pack.n_rows} rows is {value}. Expected a finite number. Lower the learning "
+                "rate, or use dtype='bfloat16' or 'float32'; the last checkpoint is intact."
+            )
+        self._weights.take_gradients()
+        self.n_rows += pack.n_rows
+        self.n_label_tokens += pack.n_label_tokens
+        self.n_tokens += len(pack.tree)
+        self.n_packs += 1
+        return value
 
     def finish(self) -> float:
         """Divide the added gradients by the number of label tokens, for the optimiser to take.

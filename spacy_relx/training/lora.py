@@ -61,6 +61,7 @@ class LoraWeights:
         device: torch.device | None = None,
     ) -> None:
         settings = settings or LoraSettings()
+        _require_gradients(loaded.model)
         self._loaded = loaded
         if not loaded.adapter_info:
             self._config = _inject(loaded, settings, seed)
@@ -78,7 +79,9 @@ class LoraWeights:
             self.masters[name] = parameter.detach().to(device or parameter.device, torch.float32, copy=True)
             self.masters[name].grad = torch.zeros_like(self.masters[name])
             parameter.requires_grad_(True)
+        self._dropout = -1.0  # of the adapter's own settings, until it is set
         self.n_parameters = sum(master.numel() for master in self.masters.values())
+        self.set_dropout(0.0)
         self.write()
 
     @property
@@ -88,8 +91,11 @@ class LoraWeights:
 
     def set_dropout(self, share: float) -> None:
         """Set the share of a layer's inputs that the adapter does not see in training mode."""
+        if share == self._dropout:
+            return
         for _, module in _lora_modules(self._loaded.model):
             module.lora_dropout[_NAME] = nn.Dropout(share) if share else nn.Identity()
+        self._dropout = share
 
     def take_gradients(self) -> None:
         """Add the layers' gradients to the masters', in float32, and clear the layers'."""
@@ -99,6 +105,11 @@ class LoraWeights:
                 assert gradient is not None
                 gradient.add_(parameter.grad.to(gradient.device, torch.float32))
                 parameter.grad = None
+
+    def drop_gradients(self) -> None:
+        """Forget the layers' gradients, of a pass that failed."""
+        for parameter in self._layers.values():
+            parameter.grad = None
 
     def clear_gradients(self) -> None:
         """Set the masters' gradients to zero."""
@@ -145,7 +156,19 @@ class LoraWeights:
             (new / CONFIG).write_text(json.dumps(self._config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
+def _require_gradients(model: Any) -> None:
+    """Refuse a 4-bit base whose products give no gradient: training would learn nonsense without a word."""
+    for module in model.modules():
+        state = getattr(getattr(module, "weight", None), "quant_state", None)
+        if getattr(state, "packing_format_for_cpu", False) or getattr(module, "support_avx512bf16_for_cpu", False):
+            raise TrainingError(
+                "The 4-bit base was loaded for answers alone, and gives no gradients on this processor. Load it with "
+                "load_model(spec, trainable=True)."
+            )
+
+
 def _inject(loaded: LoadedModel, settings: LoraSettings, seed: int) -> dict[str, Any]:
+    _check_targets(loaded, settings.target_modules)
     import_bitsandbytes()
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -158,19 +181,29 @@ def _inject(loaded: LoadedModel, settings: LoraSettings, seed: int) -> dict[str,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        try:
-            inject_adapter_in_model(config, loaded.model, adapter_name=_NAME)
-        except ValueError as error:  # PEFT says that none of the target modules is there
-            raise ConfigError(
-                f"lora.target_modules is {list(settings.target_modules)}. Expected layers of the model "
-                f"{loaded.spec.base}, such as {', '.join(PROJECTIONS)}."
-            ) from error
+        inject_adapter_in_model(config, loaded.model, adapter_name=_NAME)
     for parameter in loaded.model.parameters():
         parameter.requires_grad_(False)
     for _, module in _lora_modules(loaded.model):
         for part in (module.lora_A[_NAME], module.lora_B[_NAME]):
             part.to(module.get_base_layer().weight.device, loaded.dtype)
     return _plain(config.to_dict()) | {"base_model_name_or_path": loaded.spec.base, "inference_mode": True}
+
+
+def _check_targets(loaded: LoadedModel, targets: tuple[str, ...]) -> None:
+    """Refuse names that no projection has: PEFT passes over them where others match."""
+    output = loaded.model.get_output_embeddings()  # type: ignore[operator]
+    for target in targets:
+        found = [
+            module
+            for name, module in loaded.model.named_modules()
+            if isinstance(module, nn.Linear) and (name == target or name.endswith(f".{target}"))
+        ]
+        if not found or output in found:
+            raise ConfigError(
+                f"training.target_modules names {target!r}, which is no projection of the model {loaded.spec.base}. "
+                f"Expected names such as {', '.join(PROJECTIONS)}."
+            )
 
 
 def _plain(config: dict[str, Any]) -> dict[str, Any]:

@@ -51,14 +51,19 @@ class TrainPack:
 
 
 def make_packs(rows: Sequence[TrainRow], max_tokens: int) -> Iterator[TrainPack]:
-    """Pack rows in the order of their text, at most `max_tokens` nodes a pack.
+    """Pack rows in the order of their text, at most `max_tokens` nodes a pack; see `split_rows` for the error."""
+    return map(make_pack, split_rows(rows, max_tokens))
+
+
+def split_rows(rows: Sequence[TrainRow], max_tokens: int) -> Iterator[Sequence[TrainRow]]:
+    """Put rows in the order of their text and cut them into packs of at most `max_tokens` nodes.
 
     Raises:
         PackBudgetError: If a single row exceeds the budget.
     """
     ordered = sorted(rows, key=lambda row: row.read)
     for part in packing.split_by_budget([Prompt(row.read) for row in ordered], max_tokens):
-        yield make_pack(ordered[part.start : part.stop])
+        yield ordered[part.start : part.stop]
 
 
 def make_pack(rows: Sequence[TrainRow]) -> TrainPack:

@@ -206,7 +206,7 @@ class Replay:
         }
         with replaced_folder(self._folder, (_STATE, _TENSORS)) as new:
             save_file({name: value.contiguous() for name, value in tensors.items()}, new / _TENSORS)
-            (new / _STATE).write_text(json.dumps(state), encoding="utf-8")
+            (new / _STATE).write_text(json.dumps(state, default=float), encoding="utf-8")
 
 
 def run_identity(

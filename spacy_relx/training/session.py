@@ -60,13 +60,16 @@ class TrainingSession:
 
     def loss(self, encoder: Encoder, groups: Sequence[RowGroup]) -> tuple[float, int]:
         """The summed loss of some rows and the number of their label tokens; nothing is learned."""
-        return self.step.loss([row for group in groups for row in encoder(group)])
+        with self._engine.lock:
+            return self.step.loss([row for group in groups for row in encoder(group)])
 
     def add(self, encoder: Encoder, groups: Sequence[RowGroup], dropout: float) -> tuple[float, int]:
         """Add the gradient of some rows; return the sum of their losses and the number of their label tokens."""
         before = self.step.n_label_tokens
-        self.weights.set_dropout(dropout)
-        loss = self.step.add([row for group in groups for row in encoder(group)])
+        encoded = [row for group in groups for row in encoder(group)]
+        with self._engine.lock:  # dropout is no business of other threads that ask
+            self.weights.set_dropout(dropout)
+            loss = self.step.add(encoded)
         return loss, self.step.n_label_tokens - before
 
     def finish_update(self, optimizer: Any) -> None:
@@ -97,8 +100,9 @@ class TrainingSession:
 
     def put(self, values: Mapping[str, Tensor] | None = None) -> None:
         """Make the engine compute with the adapter as it is now, or with other values."""
-        self.weights.write(values)
-        self._engine.weights_changed()
+        with self._engine.lock:
+            self.weights.write(values)
+            self._engine.weights_changed()
 
     def random_states(self) -> dict[str, Tensor]:
         """The random numbers to come, which dropout draws from."""

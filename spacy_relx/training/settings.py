@@ -81,11 +81,13 @@ class TrainingSettings:
             raise ConfigError(f"training.checkpoint_every is {every!r}. Expected a positive whole number.")
 
     def identity(self) -> dict[str, Any]:
-        """What decides the course of a run, as plain values; two runs that differ here cannot share a checkpoint."""
+        """What decides the course of a run, as plain values; two runs that differ here cannot share a checkpoint.
+
+        The pack budget is not among it: it is what a user changes when a row or the memory stopped a run.
+        """
         return {
             "lora": asdict(self.lora),
             "mixture": self.mixture.to_dict(),
-            "max_pack_tokens": self.max_pack_tokens,
             "seed": self.seed,
         }
 

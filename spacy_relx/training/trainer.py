@@ -27,7 +27,7 @@ from spacy_relx.training.rows import hash_rows
 from spacy_relx.training.settings import LoraSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from spacy_relx.engine.loading import LoadedModel
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _STATE = "state.json"
 _TENSORS = "state.safetensors"
+#: Settings that may change when a run goes on.
+_FREE = ("max_steps", "checkpoint_every", "max_pack_tokens")
 SCHEDULES = ("linear", "cosine", "constant")
 
 
@@ -99,6 +101,7 @@ class Trainer:
         settings: How to train.
         lora: Shape of a new adapter.
         dev: Development rows; their `labels` are what an answer is chosen from.
+        template_kwargs: Further variables of the chat template, as the pipeline that will use the adapter has them.
 
     Raises:
         DataError: If there are no rows.
@@ -113,6 +116,7 @@ class Trainer:
         settings: TrainerSettings | None = None,
         lora: LoraSettings | None = None,
         dev: Sequence[RowGroup] = (),
+        template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         if not groups:
             raise DataError("There are no rows to train on. Expected at least one group.")
@@ -125,7 +129,7 @@ class Trainer:
         self._weights = LoraWeights(loaded, lora, seed=self.settings.seed)
         self._step = GradientStep(loaded, self._weights, self.settings.max_pack_tokens)
         self._engine = PackedEngine(loaded, self._step.max_pack_tokens)
-        self._encoder = Encoder(loaded.tokenizer, max_tokens=self._step.max_pack_tokens)
+        self._encoder = Encoder(loaded.tokenizer, template_kwargs, max_tokens=self._step.max_pack_tokens)
         self._names = list(self._weights.masters)
         self._optimizer = torch.optim.AdamW(
             self._weights.masters.values(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
@@ -136,10 +140,10 @@ class Trainer:
         self._seconds = 0.0
         self._best: float | None = None
         self._identity = {
-            "settings": {k: v for k, v in asdict(self.settings).items() if k not in ("max_steps", "checkpoint_every")},
+            "settings": {k: v for k, v in asdict(self.settings).items() if k not in _FREE},
             "lora": json.loads(json.dumps(asdict(lora or LoraSettings()))),
             "rows": hash_rows(groups),
-            "base": loaded.base_fingerprint,
+            "model": loaded.fingerprint,
         }
         self._resume()
 
@@ -260,8 +264,14 @@ class Trainer:
 
     def _log(self, line: dict[str, Any]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with (self._folder / "log.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise TrainingError(
+                f"{self._folder / 'log.jsonl'} cannot be written: {error}. Free some space; the same command goes on "
+                "from the last checkpoint."
+            ) from error
 
     # Checkpoints
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ from tiny import FACTORY, build_adapter
 from typer.testing import CliRunner
 
 from spacy_relx.engine import loading
-from spacy_relx.errors import DataError, SchemaError, TrainingError
+from spacy_relx.errors import DataError, RelxWarning, SchemaError, TrainingError
 from spacy_relx.relation import Relation
 
 if TYPE_CHECKING:
@@ -215,6 +216,42 @@ def test_parameters_of_others_change_nothing(tiny_llama: Path) -> None:
     for params in ({}, {(0, "W"): torch.zeros(1).numpy()}):
         with nlp.use_params(params):
             assert scores(nlp) == before
+
+
+def test_docs_that_nobody_annotated_teach_nothing(tiny_llama: Path) -> None:
+    nlp, data = learner(tiny_llama), examples()
+    optimizer = nlp.initialize(lambda: data)
+    nlp.update(data, sgd=optimizer)
+    before = {name: value.clone() for name, value in masters(nlp).items()}
+    for example in (others := examples()):
+        example.reference.user_data = {}
+    with pytest.warns(RelxWarning, match=r"learns nothing from them.*frozen_components"):
+        nlp.update(others, sgd=optimizer)
+    assert all((masters(nlp)[name] == value).all() for name, value in before.items())
+    stated = examples()[:1]
+    stated[0].reference._.relations = []  # somebody looked, and none hold
+    nlp.update(stated, sgd=optimizer)
+    assert any((masters(nlp)[name] != value).any() for name, value in before.items())
+
+
+def test_other_components_are_trained_without_loading_a_model() -> None:
+    nlp = learner("nowhere/at-all")  # as it is loaded: nothing initialises it
+    for example in (others := examples()):
+        example.reference.user_data = {}
+    with pytest.warns(RelxWarning, match="learns nothing"):
+        nlp.update(others, sgd=adam())
+
+
+def test_labels_from_the_data_may_be_called_anything(tmp_path: Path) -> None:
+    nlp, data = learner("nowhere/at-all", labels=None), examples()
+    for example in data:
+        example.reference._.relations = [
+            replace(relation, label="pays $x ${now}.") for relation in example.reference._.relations
+        ]
+    nlp.initialize(lambda: data)
+    assert part(nlp).labels == ("pays $x ${now}.",)
+    nlp.to_disk(tmp_path / "saved")
+    assert part(spacy.load(tmp_path / "saved")).labels == ("pays $x ${now}.",)
 
 
 def test_initialising_again_begins_anew(tiny_llama: Path) -> None:

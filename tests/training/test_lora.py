@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from tiny import build_adapter
+from tiny import build_adapter, build_base
 
 from spacy_relx.engine.adapter import read_adapter
 from spacy_relx.engine.loading import load_model
+from spacy_relx.engine.quiet import import_bitsandbytes
 from spacy_relx.engine.spec import ModelSpec
 from spacy_relx.errors import AdapterMismatchError, ConfigError, TrainingError
 from spacy_relx.training import lora as training_lora
@@ -76,8 +77,6 @@ def test_what_is_saved_computes_what_was_computed(tiny_llama: Path, tmp_path: Pa
 def test_an_adapter_of_another_base_is_refused_after_training(
     tiny_llama: Path, tmp_path: Path, embedded_base: Path
 ) -> None:
-    from tiny import build_base
-
     weights = LoraWeights(load(tiny_llama), LoraSettings(4, 8))
     weights.save(tmp_path / "adapter")
     other = build_base(tmp_path / "other", embedded_base, seed=9)
@@ -101,9 +100,56 @@ def test_a_merged_adapter_cannot_be_trained(tiny_llama: Path, tmp_path: Path) ->
         LoraWeights(loaded)
 
 
-def test_layers_that_are_not_there_are_refused(tiny_llama: Path) -> None:
-    with pytest.raises(ConfigError, match=r"target_modules is \['qq_proj'\]"):
-        LoraWeights(load(tiny_llama), LoraSettings(4, 8, ("qq_proj",)))
+@pytest.mark.parametrize("name", ["qq_proj", "lm_head", "embed_tokens"])
+def test_only_projections_are_trained(tiny_llama: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"target_modules names '{name}', which is no projection"):
+        LoraWeights(load(tiny_llama), LoraSettings(4, 8, ("q_proj", name)))
+
+
+def test_plain_peft_reads_what_is_saved(tiny_llama: Path, tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    loaded = load(tiny_llama, merge_adapter=False)
+    weights = LoraWeights(loaded, LoraSettings(4, 8))
+    randomise(weights)
+    weights.save(tmp_path / "adapter")
+    theirs = PeftModel.from_pretrained(load(tiny_llama).model, str(tmp_path / "adapter"))
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(input_ids=IDS, use_cache=False).logits, logits(loaded), rtol=1e-5, atol=1e-5)
+
+
+WIDE = {"hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 4, "num_key_value_heads": 2}
+
+
+def test_a_4_bit_base_gives_true_gradients(tmp_path: Path, embedded_base: Path) -> None:
+    """bitsandbytes has a product for some processors that gives none, and takes it after a first answer."""
+    base = build_base(tmp_path / "wide", embedded_base, **WIDE)
+    spec = ModelSpec(str(base), quantization="nf4", dtype="bfloat16", device="cpu", merge_adapter=False)
+    rows = [TrainRow((5, 6, 9), (7, 8)), TrainRow((5, 6, 10), (7, 9))]
+    loaded = load_model(spec, trainable=True)
+    weights = LoraWeights(loaded, LoraSettings(4, 8))
+    randomise(weights)
+    step = GradientStep(loaded, weights, 64)
+    step.add(rows)
+    before = {name: master.grad.clone() for name, master in weights.masters.items()}
+    logits(loaded)  # an answer between two steps
+    step.reset()
+    step.add(rows)
+    for name, value in before.items():
+        assert float(value.norm()) > 0
+        assert torch.cosine_similarity(weights.masters[name].grad.flatten(), value.flatten(), dim=0) > 0.99, name
+
+
+def test_a_4_bit_base_for_answers_alone_is_refused(tmp_path: Path, embedded_base: Path) -> None:
+    assert import_bitsandbytes()
+    from bitsandbytes.functional import has_avx512bf16
+
+    if not has_avx512bf16():
+        pytest.skip("this processor has no AVX512-BF16, so bitsandbytes has no product of its own for it")
+    base = build_base(tmp_path / "wide", embedded_base, **WIDE)
+    loaded = load_model(ModelSpec(str(base), quantization="nf4", dtype="bfloat16", device="cpu", merge_adapter=False))
+    with pytest.raises(TrainingError, match="trainable=True"):
+        LoraWeights(loaded, LoraSettings(4, 8))
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from training.conftest import TERMINAL, random_llama
 
-from spacy_relx.errors import PackBudgetError
+from spacy_relx.errors import ModelError, PackBudgetError
+from spacy_relx.training import gradient
 from spacy_relx.training.encode import TrainRow
 from spacy_relx.training.gradient import GradientStep
 from spacy_relx.training.lora import LoraWeights
+from spacy_relx.training.loss import pack_loss
 from spacy_relx.training.packs import make_pack, make_packs
 from spacy_relx.training.settings import LoraSettings
 
@@ -77,11 +79,9 @@ def test_loss_and_gradients_are_those_of_the_rows_one_by_one(model: Any, rows: l
     assert total == pytest.approx(expected, rel=1e-5)
     assert step.n_rows == len(rows)
     assert step.n_label_tokens == sum(len(row.answer) for row in rows)
-    for name, gradient in gradients.items():
+    for name, value in gradients.items():
         # Softmax and loss are taken in float32, everything else in float64.
-        torch.testing.assert_close(
-            weights.masters[name].grad, gradient, rtol=1e-4, atol=1e-4 * float(gradient.abs().max())
-        )
+        torch.testing.assert_close(weights.masters[name].grad, value, rtol=1e-4, atol=1e-4 * float(value.abs().max()))
 
 
 def test_the_mean_is_over_all_label_tokens_of_a_step(model: Any) -> None:
@@ -93,9 +93,9 @@ def test_the_mean_is_over_all_label_tokens_of_a_step(model: Any) -> None:
         step.add([row])
     assert step.finish() == pytest.approx(expected / 6)
     norm = 0.0
-    for name, gradient in gradients.items():
-        torch.testing.assert_close(weights.masters[name].grad, gradient / 6, rtol=1e-4, atol=1e-5)
-        norm += float((gradient / 6).square().sum())
+    for name, value in gradients.items():
+        torch.testing.assert_close(weights.masters[name].grad, value / 6, rtol=1e-4, atol=1e-5)
+        norm += float((value / 6).square().sum())
     assert step.norm == pytest.approx(norm**0.5, rel=1e-4)
 
 
@@ -155,3 +155,45 @@ def test_looking_at_the_loss_learns_nothing(model: Any) -> None:
     assert n == 2
     assert all(float(master.grad.abs().max()) == 0 for master in weights.masters.values())
     assert step.add(rows) == pytest.approx(loss, rel=1e-9)
+
+
+class Full:
+    """A model that has no memory for packs of more than some tokens."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.sizes: list[int] = []
+
+    def __call__(self, model: Any, pack: Any) -> torch.Tensor:
+        self.sizes.append(len(pack.tree))
+        if len(pack.tree) > self.limit:
+            raise torch.OutOfMemoryError("no memory")
+        return pack_loss(model, pack)
+
+
+ROWS = [TrainRow((1, 2, i), (4, TERMINAL)) for i in range(5, 13)]
+
+
+def test_a_pack_that_does_not_fit_is_halved(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, weights = model
+    expected, gradients = one_by_one(loaded, weights, ROWS)
+    step = GradientStep(loaded, weights, 64)
+    full = Full(8)
+    monkeypatch.setattr(gradient, "pack_loss", full)
+    assert step.add(ROWS) == pytest.approx(expected, rel=1e-5)
+    assert full.sizes == [18, 10, 6, 6, 10, 6, 6]
+    assert step.n_rows == len(ROWS)
+    for name, value in gradients.items():
+        torch.testing.assert_close(weights.masters[name].grad, value, rtol=1e-4, atol=1e-4 * float(value.abs().max()))
+
+
+def test_a_row_that_does_not_fit_leaves_nothing_behind(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, weights = model
+    step = GradientStep(loaded, weights, 64)
+    monkeypatch.setattr(gradient, "pack_loss", Full(4))
+    long = TrainRow((1, 2, 13, 14, 15), (4, TERMINAL))
+    with pytest.raises(ModelError, match="One training row alone does not fit into memory"):
+        step.add([*ROWS, long])
+    assert step.n_rows == step.n_label_tokens == 0
+    assert all(float(master.grad.abs().max()) == 0 for master in weights.masters.values())
+    assert all(p.grad is None for p in loaded.model.parameters())
