@@ -21,6 +21,7 @@ def compare_prompts(
     model_preset: ModelPreset = None,
     config: Config = None,
     no_relation: NoRelation = None,
+    split: Annotated[str, typer.Option(help="dev, test, …; thresholds are never chosen on test.")] = "dev",
     protocol: Annotated[ProtocolName, typer.Option(help="given or gold_entities.")] = ProtocolName.GIVEN,
     train: Annotated[
         Path | None, typer.Option(metavar="FILE.spacy", help="Where the two demonstrations are taken from.")
@@ -87,7 +88,7 @@ def compare_prompts(
                 protocol=protocol.value,  # type: ignore[arg-type]
                 examples=shots,
                 dataset=data.stem,
-                split="dev",
+                split=split,
             )
             for number, (variant, info, records) in enumerate(stream, 1):
                 scores = score(info, records)
