@@ -18,7 +18,7 @@ pytest.importorskip("accelerate", reason="transformers' Trainer, the rival, need
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("one_thread")
 def test_it_measures_both(tiny_llama: Path, tmp_path: Path, script: Any) -> None:
-    system = (("system", "You are a relation extraction system. Choose one of works_for and no_relation."),)
+    system = (("system", "You are a relation extraction system. Choose one of works_for and no_relation. " * 4),)
     groups = [
         RowGroup(
             system, tuple((f"Sentence: {i}\nEntity 1: {j}\nEntity 2: x\nRelation:", "works_for") for j in range(4))
