@@ -45,6 +45,7 @@ def replaced_folder(folder: Path, names: Collection[str]) -> Iterator[Path]:
         new = Path(tempfile.mkdtemp(prefix=_half(folder), dir=folder.parent))
         yield new
         for path in new.iterdir():
+            path.chmod(0o644)  # safetensors makes files that only their owner may read
             with path.open("rb") as file:
                 os.fsync(file.fileno())
         new.chmod(0o755)
