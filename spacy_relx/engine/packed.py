@@ -13,10 +13,11 @@ from torch import Tensor
 
 from spacy_relx.engine import label_trie, packing, prefix_tree, search
 from spacy_relx.engine.attention import KeyValueStore, PackAttention, install
+from spacy_relx.engine.halving import in_halves
 from spacy_relx.engine.output import OutputHead
 from spacy_relx.engine.types import FreeAnswer, LabelIds, Prompt, Question, Ranking, Scoring, TokenIds, Work
 from spacy_relx.engine.workers import prepare_worker
-from spacy_relx.errors import ModelError, PackBudgetError
+from spacy_relx.errors import PackBudgetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,6 +29,11 @@ DEFAULT_PACK_TOKENS = {"cpu": 2048, "cuda": 8192, "mps": 2048}
 
 #: Shared runs (system text, labels, demonstrations) whose keys and values are kept.
 _N_SHARED_RUNS = 4
+
+_ADVICE = (
+    "One prompt alone does not fit into memory. Shorten its text (the `window` of the candidates), use quantization or "
+    "another device."
+)
 
 _T = TypeVar("_T")
 
@@ -121,7 +127,8 @@ class PackedEngine:
         with self.lock, torch.inference_mode():
             prepare_worker(self.device.type)
             for part in ranges:
-                results.extend(self._halving([items[i] for i in part], answer))
+                packs = in_halves([items[i] for i in part], answer, self._forget_failed_pack, _ADVICE)
+                results.extend(result for pack in packs for result in pack)
             self.work.n_prompts += len(prompts)
             self.work.n_prompt_tokens += sum(len(prompt.ids) for prompt in prompts)
         return results
@@ -135,25 +142,9 @@ class PackedEngine:
                 "the candidates), the label list or the examples."
             )
 
-    def _halving(self, items: Sequence[_T], answer: Callable[[Sequence[_T]], list[Any]]) -> list[Any]:
-        try:
-            return answer(items)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            message = str(error)
-        # Outside the except block, so that the traceback no longer holds the failed pack's tensors.
+    def _forget_failed_pack(self) -> None:
         self.work.n_out_of_memory += 1
         self._shared.clear()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        if len(items) == 1:
-            raise ModelError(
-                "One prompt alone does not fit into memory. Shorten its text (the `window` of the candidates), use "
-                f"quantization or another device. The device said: {message}"
-            )
-        half = len(items) // 2
-        return [*self._halving(items[:half], answer), *self._halving(items[half:], answer)]
 
     def _shared_run(self, ids: TokenIds) -> KeyValueStore | None:
         """Keys and values of the tokens that all prompts begin with, computed once."""
@@ -307,10 +298,3 @@ class _PackSession:
         mask = np.asarray([np.isin(own, self._appended[n].ancestors) for n in numbers])
         queries = np.asarray([self._appended[n].node - first_node for n in numbers])
         return packing.Block(queries, self._paths[leaf], own, mask)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there is no memory left; on a processor torch raises a plain RuntimeError."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from spacy_relx.engine.attention import install
-from spacy_relx.engine.packed import is_out_of_memory
+from spacy_relx.engine.halving import in_halves
 from spacy_relx.engine.workers import prepare_worker
-from spacy_relx.errors import ModelError, TrainingError
+from spacy_relx.errors import TrainingError
 from spacy_relx.training.loss import pack_loss
 from spacy_relx.training.packs import make_pack, make_packs, split_rows
 
@@ -20,10 +20,15 @@ if TYPE_CHECKING:
     from spacy_relx.engine.loading import LoadedModel
     from spacy_relx.training.encode import TrainRow
     from spacy_relx.training.lora import LoraWeights
-    from spacy_relx.training.packs import TrainPack
 
 #: Tokens of one forward and backward pass; activations of all layers are kept, so packs are smaller than in inference.
 DEFAULT_PACK_TOKENS = {"cpu": 2048, "cuda": 4096, "mps": 1024}
+
+
+_ADVICE = (
+    "One training row alone does not fit into memory. Shorten its text (the `window` of the candidates) or the label "
+    "list, or use quantization='nf4'."
+)
 
 
 class GradientStep:
@@ -86,7 +91,7 @@ class GradientStep:
         self._model.train()
         try:
             for part in split_rows(rows, self.max_pack_tokens):
-                total += self._add_part(part)
+                total += sum(in_halves(part, self._add_rows, self._weights.drop_gradients, _ADVICE))
         except BaseException:
             # What was added of these rows would weigh on the next step.
             self._weights.drop_gradients()
@@ -97,27 +102,9 @@ class GradientStep:
         self._loss += total
         return total
 
-    def _add_part(self, rows: Sequence[TrainRow]) -> float:
-        """Add one pack, or its halves where it does not fit into memory."""
-        try:
-            return self._add_pack(make_pack(rows))
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            message = str(error)
-        # Outside the except block, so that the traceback no longer holds the failed pass's tensors.
-        self._weights.drop_gradients()
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        if len(rows) == 1:
-            raise ModelError(
-                "One training row alone does not fit into memory. Shorten its text (the `window` of the candidates) or "
-                f"the label list, or use quantization='nf4'. The device said: {message}"
-            )
-        half = len(rows) // 2
-        return self._add_part(rows[:half]) + self._add_part(rows[half:])
-
-    def _add_pack(self, pack: TrainPack) -> float:
+    def _add_rows(self, rows: Sequence[TrainRow]) -> float:
+        """Add one pack."""
+        pack = make_pack(rows)
         with torch.enable_grad():
             loss = pack_loss(self._model, pack)
             loss.backward()  # type: ignore[no-untyped-call]

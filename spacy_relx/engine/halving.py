@@ -1,0 +1,55 @@
+"""Work that does not fit into memory is done in halves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+
+from spacy_relx.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def in_halves(
+    items: Sequence[_Item], compute: Callable[[Sequence[_Item]], _Result], forget: Callable[[], None], advice: str
+) -> list[_Result]:
+    """Compute something of many items at once, or of their halves where there is no memory for all.
+
+    Args:
+        items: The items; at least one.
+        compute: What is done with a run of them.
+        forget: Drops what a failed attempt left.
+        advice: What the error says where one item alone does not fit.
+
+    Returns:
+        The results of the runs, in order.
+
+    Raises:
+        ModelError: If one item alone does not fit.
+    """
+    try:
+        return [compute(items)]
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        message = str(error)
+    # Outside the except block, so that the traceback no longer holds the failed attempt's tensors.
+    forget()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
+    if len(items) == 1:
+        raise ModelError(f"{advice} The device said: {message}")
+    half = len(items) // 2
+    return [part for run in (items[:half], items[half:]) for part in in_halves(run, compute, forget, advice)]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no memory left; on a processor torch raises a plain RuntimeError."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
