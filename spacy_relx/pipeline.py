@@ -498,7 +498,11 @@ class RelationExtractor(TrainableRelations, Pipe):  # type: ignore[misc]
             builder, labels = self._bound()
             engine = self._shim.engine
             if self.settings.decoding == "free" or labels is None:
-                results = engine.decode([question.prompt for question in questions], stop_ids=builder.stop_ids)
+                results = engine.decode(
+                    [question.prompt for question in questions],
+                    stop_ids=builder.stop_ids,
+                    max_new_tokens=self.settings.prompt.max_new_tokens,
+                )
                 texts = [builder.decode(result.ids) for result in results]
             else:
                 top_k = self.settings.top_k if top_k is None else top_k

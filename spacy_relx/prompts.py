@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spacy_relx.chat import ChatTemplate
-from spacy_relx.engine.types import LabelIds, Prompt, TokenIds
+from spacy_relx.engine.types import DEFAULT_NEW_TOKENS, LabelIds, Prompt, TokenIds
 from spacy_relx.errors import ConfigError, PromptError
 from spacy_relx.schema import Label, Schema, check_config_strings
 
@@ -72,6 +72,7 @@ class GenTunePrompt:
         examples: Demonstrations, each a user turn and an assistant turn.
         descriptions: Whether label descriptions follow the labels' names in the list.
         template_kwargs: Further variables of the model's chat template.
+        max_new_tokens: Most tokens that an answer of free decoding may have; longer ones are cut.
         missing_file: A file that the wording should have come from and that does not exist, or None.
     """
 
@@ -81,6 +82,7 @@ class GenTunePrompt:
     examples: tuple[Example, ...] = ()
     descriptions: bool = True
     template_kwargs: Mapping[str, Any] | None = None
+    max_new_tokens: int = DEFAULT_NEW_TOKENS
     missing_file: str | None = None
 
     def fail(self) -> None:
@@ -185,6 +187,7 @@ class GenTunePrompt:
             "examples": [_example_dict(example) for example in self.examples],
             "descriptions": self.descriptions,
             "template_kwargs": dict(self.template_kwargs or {}),
+            "max_new_tokens": self.max_new_tokens,
         }
 
     @classmethod
@@ -241,6 +244,7 @@ def make_gentune_prompt(
     user: Any = None,
     descriptions: Any = True,
     template_kwargs: Any = None,
+    max_new_tokens: Any = DEFAULT_NEW_TOKENS,
 ) -> GenTunePrompt:
     """Create the wording `spacy-relx.GenTunePrompt.v1`.
 
@@ -253,6 +257,8 @@ def make_gentune_prompt(
         user: A user turn of your own, or the path of a `.txt` file; None: the model card's.
         descriptions: Whether label descriptions are listed with the labels.
         template_kwargs: Further variables of the chat template, such as `date_string`.
+        max_new_tokens: Most tokens of an answer under `decoding="free"`, at least 1: 16 as in the model card, 64 in the
+            published evaluation. Constrained answers are as long as their labels.
 
     Raises:
         ConfigError: If a setting is not usable or would not survive spaCy's config format.
@@ -272,6 +278,8 @@ def make_gentune_prompt(
                 f"prompt.template_kwargs has {name!r}. Expected variables of the chat template, such as date_string."
             )
     check_config_strings(template_kwargs, "prompt.template_kwargs")
+    if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
+        raise ConfigError(f"prompt.max_new_tokens is {max_new_tokens!r}. Expected a whole number of at least 1.")
     system_text = _preset(f"system.{system}") if system in SYSTEM_PRESETS else _text_or_file(system, missing)
     user_text = _preset("user") if user is None else _text_or_file(user, missing)
     for field in re.findall(r"\{(\w+)\}", user_text):
@@ -289,6 +297,7 @@ def make_gentune_prompt(
         examples=_read_examples(examples, missing),
         descriptions=descriptions,
         template_kwargs=dict(template_kwargs or {}),
+        max_new_tokens=max_new_tokens,
         missing_file=missing[0] if missing else None,
     )
 

@@ -459,6 +459,27 @@ def test_free_decoding_agrees_too(tiny_llama: Path) -> None:
     assert [rows(doc) for doc in nlp.pipe(texts)] == alone
 
 
+@pytest.mark.parametrize("engine", ["packed", "reference"])
+def test_a_free_answer_is_as_long_as_the_prompt_block_says(tiny_llama: Path, tmp_path: Path, engine: str) -> None:
+    def asked(**prompt: Any) -> Language:
+        block = {"@misc": "spacy-relx.GenTunePrompt.v1", "system": "generic", **prompt}
+        model = model_block(tiny_llama, engine=engine)
+        return pipeline(model=model, labels=[], decoding="free", threshold=None, prompt=block)
+
+    def ids(nlp: Language) -> list[tuple[int, ...]]:
+        doc = nlp(SENTENCE)
+        return [result.ids for result in nlp.get_pipe(FACTORY).predict([doc])[0].results]
+
+    long, default, short = ids(asked(max_new_tokens=24)), ids(asked()), ids(asked(max_new_tokens=3))
+    assert {len(answer) for answer in long} == {24}  # random weights never end an answer
+    assert default == [answer[:16] for answer in long]
+    assert short == [answer[:3] for answer in long]
+    asked(max_new_tokens=3).to_disk(tmp_path / "saved")
+    loaded = spacy.load(tmp_path / "saved")
+    assert ids(loaded) == short
+    assert ids(asked().from_bytes(loaded.to_bytes())) == short
+
+
 # Loading.
 
 

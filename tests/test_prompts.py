@@ -290,6 +290,10 @@ def test_unreadable_example_files(tmp_path: Path) -> None:
         ({"template_kwargs": {"tokenize": True}}, "template_kwargs has 'tokenize'.*date_string"),
         ({"template_kwargs": {1: "x"}}, "template_kwargs has 1"),
         ({"system": "costs ${x}"}, "prompt.system"),
+        ({"max_new_tokens": 0}, "prompt.max_new_tokens is 0. Expected a whole number of at least 1"),
+        ({"max_new_tokens": 16.0}, r"prompt.max_new_tokens is 16\.0"),
+        ({"max_new_tokens": True}, "prompt.max_new_tokens is True"),
+        ({"max_new_tokens": None}, "prompt.max_new_tokens is None"),
     ],
 )
 def test_settings_that_cannot_be_used(config: dict[str, Any], message: str) -> None:
@@ -320,9 +324,17 @@ def test_a_missing_file_waits_but_is_never_used_or_saved(name: str, schema: Sche
 
 def test_a_wording_survives_being_written_down(schema: Schema) -> None:
     wording = make_gentune_prompt(
-        system="{labels}?", examples=SHOTS, cue="=>", descriptions=False, template_kwargs={"date_string": "01 Jan 2025"}
+        system="{labels}?",
+        examples=SHOTS,
+        cue="=>",
+        descriptions=False,
+        template_kwargs={"date_string": "01 Jan 2025"},
+        max_new_tokens=64,
     )
     assert GenTunePrompt.from_dict(json.loads(json.dumps(wording.to_dict()))) == wording
+    older = make_gentune_prompt().to_dict()
+    del older["max_new_tokens"]  # as pipelines were saved before there was this setting
+    assert GenTunePrompt.from_dict(older) == make_gentune_prompt()
 
 
 @pytest.mark.parametrize("tokenizer", ["llama32"], indirect=True)

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from spacy_relx.engine.adapter import METADATA_KEY
-from spacy_relx.engine.types import FreeAnswer, LabelScore, Ranking
+from spacy_relx.engine.types import DEFAULT_NEW_TOKENS, FreeAnswer, LabelScore, Ranking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -161,11 +161,14 @@ class ScriptedEngine:
             results.append(Ranking(tuple(LabelScore(i, math.log(scores.get(names[i], 1e-9))) for i in ranked[:top_k])))
         return results
 
-    def decode(self, prompts: Sequence[Prompt], *, stop_ids: frozenset[int]) -> list[FreeAnswer]:
+    def decode(
+        self, prompts: Sequence[Prompt], *, stop_ids: frozenset[int], max_new_tokens: int = DEFAULT_NEW_TOKENS
+    ) -> list[FreeAnswer]:
         results = []
         for pair in self._read(prompts):
             text, score = self._answer(pair) or ("no_relation", 1.0)
-            results.append(FreeAnswer(tuple(self.tokenizer.encode(text)), math.log(score), True))
+            ids = tuple(self.tokenizer.encode(text))
+            results.append(FreeAnswer(ids[:max_new_tokens], math.log(score), len(ids) < max_new_tokens))
         return results
 
 

@@ -15,7 +15,17 @@ from spacy_relx.engine import label_trie, packing, prefix_tree, search
 from spacy_relx.engine.attention import KeyValueStore, PackAttention, install
 from spacy_relx.engine.halving import in_halves
 from spacy_relx.engine.output import OutputHead
-from spacy_relx.engine.types import FreeAnswer, LabelIds, Prompt, Question, Ranking, Scoring, TokenIds, Work
+from spacy_relx.engine.types import (
+    DEFAULT_NEW_TOKENS,
+    FreeAnswer,
+    LabelIds,
+    Prompt,
+    Question,
+    Ranking,
+    Scoring,
+    TokenIds,
+    Work,
+)
 from spacy_relx.engine.workers import prepare_worker
 from spacy_relx.errors import PackBudgetError
 
@@ -100,7 +110,7 @@ class PackedEngine:
         return self._in_packs(questions, lambda question: question.prompt, answer)
 
     def decode(
-        self, prompts: Sequence[Prompt], *, stop_ids: frozenset[int], max_new_tokens: int = 16
+        self, prompts: Sequence[Prompt], *, stop_ids: frozenset[int], max_new_tokens: int = DEFAULT_NEW_TOKENS
     ) -> list[FreeAnswer]:
         """Continue every prompt greedily, as the reference does one prompt at a time.
 

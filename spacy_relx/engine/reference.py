@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from spacy_relx.engine.output import OutputHead
-from spacy_relx.engine.types import FreeAnswer, LabelIds, LabelScore, Prompt, Question, Ranking, Scoring, TokenIds, Work
+from spacy_relx.engine.types import (
+    DEFAULT_NEW_TOKENS,
+    FreeAnswer,
+    LabelIds,
+    LabelScore,
+    Prompt,
+    Question,
+    Ranking,
+    Scoring,
+    TokenIds,
+    Work,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +75,7 @@ class ReferenceEngine:
         return results
 
     def decode(
-        self, prompts: Sequence[Prompt], *, stop_ids: frozenset[int], max_new_tokens: int = 16
+        self, prompts: Sequence[Prompt], *, stop_ids: frozenset[int], max_new_tokens: int = DEFAULT_NEW_TOKENS
     ) -> list[FreeAnswer]:
         """Continue every prompt greedily."""
         results = []

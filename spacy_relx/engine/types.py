@@ -11,6 +11,9 @@ from spacy_relx.errors import PromptError
 Scoring = Literal["trie", "sequence"]
 TokenIds = tuple[int, ...]
 
+#: Most tokens of a free answer, unless told otherwise. Source: the model card of the published adapters.
+DEFAULT_NEW_TOKENS = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:

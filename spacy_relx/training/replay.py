@@ -229,12 +229,16 @@ def run_identity(
         evaluation: What tells the evaluation data from others, in a form with a faithful `repr`.
     """
     schema: Any = settings.schema
-    decoding = (settings.decoding, settings.scoring, settings.threshold, settings.top_k, settings.keep_no_relation)
+    decoding = [settings.decoding, settings.scoring, settings.threshold, settings.top_k, settings.keep_no_relation]
+    wording = settings.prompt.to_dict()
+    max_new_tokens = wording.pop("max_new_tokens")
+    if settings.decoding == "free":  # constrained answers do not depend on it
+        decoding.append(max_new_tokens)
     return {
         "model": _hash({name: model.get(name) for name in _MODEL}),
         "training settings": _hash(training.identity()),
         "labels": _hash([schema.to_dict(), settings.no_relation]),
-        "prompt": _hash(settings.prompt.to_dict()),
+        "prompt": _hash(wording),
         "decoding settings": _hash(decoding),
         "training data": _hash_all(contexts),
         "evaluation data": _hash_all(evaluation),
