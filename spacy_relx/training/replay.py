@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
 from spacy_relx.errors import TrainingError
-from spacy_relx.training.files import replaced_folder, restore
+from spacy_relx.training.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
     from spacy_relx.training.session import TrainingSession
     from spacy_relx.training.settings import TrainingSettings
 
-_STATE = "state.json"
-_TENSORS = "state.safetensors"
+#: What a checkpoint has to hold beside tensors.
+_KEYS = ("n_steps", "n_updates", "seen", "losses", "history", "best")
 #: Settings of the training loop that may change when a run goes on: where it ends, and who is told.
 _FREE = ("max_steps", "max_epochs", "patience", "logger")
 #: Settings of a model that change what it computes, but for the last digits.
@@ -57,18 +56,14 @@ class Replay:
         self, training: TrainingSettings, identity: Mapping[str, str], score_weights: Mapping[str, float | None]
     ) -> None:
         assert training.checkpoint is not None
-        self._folder = training.checkpoint.resolve()  # a link is followed, not replaced by a folder
+        self._checkpoint = Checkpoint(training.checkpoint, identity, "set training.checkpoint to another folder")
         self._every = training.checkpoint_every
-        self._identity = dict(identity)
         self._score_weights = {name: weight for name, weight in score_weights.items() if weight}
         self._n_steps = 0
         self._losses: list[float] = []
         self._history: dict[int, dict[str, Any]] = {}
         self._best: tuple[float, dict[str, Tensor]] | None = None
-        self._check_folder()
-        restore(self._folder)
-        self._check_folder()
-        self._stored = self._read() if (self._folder / _STATE).is_file() else None
+        self._stored = self._read()
         self.is_running = self._stored is not None
 
     # On the way back
@@ -85,8 +80,8 @@ class Replay:
         """
         if self._n_steps not in self._history:
             raise TrainingError(
-                f"The checkpoint {self._folder} has no evaluation after step {self._n_steps}. It belongs to another "
-                "run; remove it, or set training.checkpoint to another folder."
+                f"The checkpoint {self._checkpoint.folder} has no evaluation after step {self._n_steps}. It belongs to "
+                "another run; remove it, or set training.checkpoint to another folder."
             )
         return self._history[self._n_steps]
 
@@ -99,17 +94,15 @@ class Replay:
         self._n_steps += 1
         if self._n_steps < state["n_steps"]:
             return
-        self._check_shapes(session, tensors)
-        for name, master in session.weights.masters.items():
+        self._checkpoint.put_back(tensors, session.weights.masters, session.device)
+        for name in session.weights.masters:
             key = session.key_of(name)
-            master.copy_(tensors[f"master.{name}"])
             for kind, kept in _kept_by(optimizer).items():
                 if f"{kind}.{name}" in tensors:
                     kept[key] = tensors[f"{kind}.{name}"].numpy().copy()
             optimizer.nr_update[key] = state["n_updates"]
         session.n_updates = state["n_updates"]
         session.put()
-        session.set_random_states(tensors)
         seen.clear()
         seen.update(state["seen"])
         self._stored = None
@@ -132,63 +125,26 @@ class Replay:
         if self._best is None or value >= self._best[0]:
             self._best = (value, session.weights.written())
 
-    def _check_folder(self) -> None:
-        """Refuse a folder that holds anything else: a checkpoint replaces the whole of it."""
-        if not self._folder.exists():
-            return
-        found = {path.name for path in self._folder.iterdir()} if self._folder.is_dir() else None
-        if found is None or found - {_STATE, _TENSORS}:
-            raise TrainingError(
-                f"The checkpoint {self._folder} is {'a file' if found is None else 'a folder with other files'}. "
-                "Expected a folder for checkpoints alone, as each replaces all that is in it. Set training.checkpoint "
-                "to another folder."
-            )
-        if len(found) == 1:
-            raise TrainingError(
-                f"The checkpoint {self._folder} holds {found.pop()} alone. Expected {_STATE} and {_TENSORS}. Remove it "
-                "to begin anew."
-            )
-
-    def _check_shapes(self, session: TrainingSession, tensors: Mapping[str, Tensor]) -> None:
-        for name, master in session.weights.masters.items():
-            stored = tensors.get(f"master.{name}")
-            if stored is None or stored.shape != master.shape:
-                raise TrainingError(
-                    f"The checkpoint {self._folder} has {'nothing' if stored is None else tuple(stored.shape)} for "
-                    f"{name}. Expected the shape {tuple(master.shape)}: the model is another one. Remove it to begin "
-                    "anew."
-                )
-
-    def _read(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def _read(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        stored = self._checkpoint.read(_KEYS)
+        if stored is None:
+            return None
+        state, tensors = stored
         try:
-            state: dict[str, Any] = json.loads((self._folder / _STATE).read_text(encoding="utf-8"))
-            tensors = load_file(self._folder / _TENSORS)
-            identity = dict(state["identity"])
-            history = {int(step): dict(scores) for step, scores in state["history"]}
-            losses = [float(loss) for loss in state["losses"]]
-            missing = {"n_steps", "n_updates", "seen", "best"} - state.keys()
-            if missing or "random" not in tensors or len(losses) != state["n_steps"]:
+            self._history = {int(step): dict(scores) for step, scores in state["history"]}
+            self._losses = [float(loss) for loss in state["losses"]]
+            if len(self._losses) != state["n_steps"]:
                 raise ValueError("it is not complete")
-        except Exception as error:
-            raise TrainingError(
-                f"The checkpoint {self._folder} cannot be read: {error!r}. Remove it to begin anew."
-            ) from error
-        different = [name for name, value in self._identity.items() if identity.get(name) != value]
-        if different:
-            raise TrainingError(
-                f"The checkpoint {self._folder} belongs to a run with other {', '.join(different)}. Remove it to begin "
-                "anew, or set training.checkpoint to another folder."
-            )
-        self._history, self._losses = history, losses
+        except (TypeError, ValueError) as error:
+            raise self._checkpoint.unreadable(error) from error
         best = {name.removeprefix("best."): value for name, value in tensors.items() if name.startswith("best.")}
         self._best = (state["best"], best) if best else None
-        return state, tensors
+        return stored
 
     def _write(self, session: TrainingSession, optimizer: Any, seen: Counter[str]) -> None:
-        tensors = session.random_states()
-        for name, master in session.weights.masters.items():
+        tensors: dict[str, Tensor] = {}
+        for name in session.weights.masters:
             key = session.key_of(name)
-            tensors[f"master.{name}"] = master
             # What an optimiser keeps is flat, or shaped as the weights; either comes back as it went.
             for kind, kept in _kept_by(optimizer).items():
                 if key in kept:
@@ -196,7 +152,6 @@ class Replay:
         if self._best is not None:
             tensors |= {f"best.{name}": value for name, value in self._best[1].items()}
         state = {
-            "identity": self._identity,
             "n_steps": self._n_steps,
             "n_updates": session.n_updates,
             "seen": dict(seen),
@@ -204,9 +159,7 @@ class Replay:
             "history": list(self._history.items()),
             "best": None if self._best is None else self._best[0],
         }
-        with replaced_folder(self._folder, (_STATE, _TENSORS)) as new:
-            save_file({name: value.contiguous() for name, value in tensors.items()}, new / _TENSORS)
-            (new / _STATE).write_text(json.dumps(state, default=float), encoding="utf-8")
+        self._checkpoint.write(state, tensors, session.weights.masters, session.device)
 
 
 def run_identity(

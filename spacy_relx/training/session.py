@@ -104,18 +104,10 @@ class TrainingSession:
             self.weights.write(values)
             self._engine.weights_changed()
 
-    def random_states(self) -> dict[str, Tensor]:
-        """The random numbers to come, which dropout draws from."""
-        states = {"random": torch.get_rng_state()}
-        if self._engine.device.type == "cuda":
-            states["random.cuda"] = torch.cuda.get_rng_state(self._engine.device)
-        return states
-
-    def set_random_states(self, states: Mapping[str, Tensor]) -> None:
-        """Go on with random numbers that `random_states` returned."""
-        torch.set_rng_state(states["random"])
-        if self._engine.device.type == "cuda" and "random.cuda" in states:
-            torch.cuda.set_rng_state(states["random.cuda"], self._engine.device)
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self._engine.device
 
     def key_of(self, name: str) -> tuple[int, str]:
         """What the optimiser knows a matrix by."""

@@ -14,13 +14,12 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from spacy_relx.engine.packed import PackedEngine
 from spacy_relx.engine.types import LabelIds, Question
 from spacy_relx.errors import ConfigError, DataError, TrainingError
+from spacy_relx.training.checkpoint import Checkpoint
 from spacy_relx.training.encode import Encoder
-from spacy_relx.training.files import replaced_folder, restore
 from spacy_relx.training.gradient import GradientStep
 from spacy_relx.training.lora import LoraWeights
 from spacy_relx.training.rows import hash_rows
@@ -33,8 +32,10 @@ if TYPE_CHECKING:
     from spacy_relx.engine.loading import LoadedModel
     from spacy_relx.training.rows import RowGroup
 
-_STATE = "state.json"
-_TENSORS = "state.safetensors"
+#: What a checkpoint has to hold beside tensors.
+_KEYS = ("done", "seconds", "best")
+#: What AdamW remembers of each matrix.
+_KEPT = ("step", "exp_avg", "exp_avg_sq")
 #: Settings that may change when a run goes on.
 _FREE = ("max_steps", "checkpoint_every", "max_pack_tokens")
 SCHEDULES = ("linear", "cosine", "constant")
@@ -145,6 +146,7 @@ class Trainer:
             "rows": hash_rows(groups),
             "model": loaded.fingerprint,
         }
+        self._checkpoint = Checkpoint(folder / "checkpoint", self._identity, "give another output folder")
         self._resume()
 
     @property
@@ -276,46 +278,24 @@ class Trainer:
     # Checkpoints
 
     def _write(self) -> None:
-        tensors = {"random": torch.get_rng_state()}
-        if self._loaded.device.type == "cuda":
-            tensors["random.cuda"] = torch.cuda.get_rng_state(self._loaded.device)
-        for name, master in self._weights.masters.items():
-            state = self._optimizer.state[master]
-            tensors |= {f"master.{name}": master, f"step.{name}": state["step"]}
-            tensors |= {f"{part}.{name}": state[part] for part in ("exp_avg", "exp_avg_sq")}
-        state = {"identity": self._identity, "done": self._done, "seconds": self._seconds, "best": self._best}
-        with replaced_folder(self._folder / "checkpoint", (_STATE, _TENSORS)) as new:
-            save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, new / _TENSORS)
-            (new / _STATE).write_text(json.dumps(state), encoding="utf-8")
+        masters = self._weights.masters
+        kept = {f"{k}.{name}": self._optimizer.state[master][k] for name, master in masters.items() for k in _KEPT}
+        state = {"done": self._done, "seconds": self._seconds, "best": self._best}
+        self._checkpoint.write(state, kept, masters, self._loaded.device)
 
     def _resume(self) -> None:
-        folder = self._folder / "checkpoint"
-        restore(folder)
-        if not (folder / _STATE).is_file():
+        stored = self._checkpoint.read(_KEYS)
+        if stored is None:
             (self._folder / "log.jsonl").unlink(missing_ok=True)
             return
-        try:
-            state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-            tensors = load_file(folder / _TENSORS)
-        except Exception as error:
-            raise TrainingError(f"The checkpoint {folder} cannot be read: {error}. Remove it to begin anew.") from error
-        different = [name for name, value in self._identity.items() if state["identity"].get(name) != value]
-        if different:
-            raise TrainingError(
-                f"The checkpoint {folder} belongs to a run with other {', '.join(different)}. Remove it to begin anew, "
-                "or give another output folder."
-            )
-        for name, master in self._weights.masters.items():
-            master.copy_(tensors[f"master.{name}"])
-            self._optimizer.state[master] = {
-                "step": tensors[f"step.{name}"],
-                "exp_avg": tensors[f"exp_avg.{name}"].to(master.device),
-                "exp_avg_sq": tensors[f"exp_avg_sq.{name}"].to(master.device),
-            }
+        state, tensors = stored
+        masters = self._weights.masters
+        self._checkpoint.put_back(tensors, masters, self._loaded.device)
+        for name, master in masters.items():
+            # AdamW counts its steps on the processor.
+            kept = {k: tensors[f"{k}.{name}"].to("cpu" if k == "step" else master.device) for k in _KEPT}
+            self._optimizer.state[master] = kept
         self._weights.write()
-        torch.set_rng_state(tensors["random"])
-        if "random.cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["random.cuda"], self._loaded.device)
         self._done, self._seconds, self._best = state["done"], state["seconds"], state["best"]
         self._cut_log()
 

@@ -35,7 +35,7 @@ from spacy.training.loop import train
 from tiny import FACTORY
 
 from spacy_relx.errors import RelxWarning, TrainingError
-from spacy_relx.training import replay
+from spacy_relx.training import checkpoint as checkpoints
 from spacy_relx.training.session import TrainingSession
 
 if TYPE_CHECKING:
@@ -440,7 +440,7 @@ def test_a_full_disk_keeps_the_old_checkpoint(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(replay, "save_file", full)
+        patch.setattr(checkpoints, "save_file", full)
         with pytest.raises(TrainingError, match=r"checkpoint cannot be written.*No space left.*goes on from the last"):
             run(tiny_llama, tmp_path / "out", checkpoint)
     assert files(checkpoint) == before
