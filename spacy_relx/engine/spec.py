@@ -17,6 +17,8 @@ ENGINES = ("packed", "reference")
 
 #: The name by which the embedded base model is known; `spacy_relx.fetch` says where its file comes from.
 EMBEDDED_BASE = "SmolLM2-135M-Instruct"
+#: Where the Hugging Face Hub has the model that it was made from.
+EMBEDDED_BASE_ON_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,11 @@ class ModelSpec:
                 raise ConfigError(f"model.{name} is {value!r}. Expected one of {', '.join(allowed)}.")
         if not isinstance(self.base, str) or not self.base.strip():
             raise ConfigError(f"model.base is {self.base!r}. Expected a Hub name, a folder or a GGUF file.")
+
+    @property
+    def known_base(self) -> str:
+        """The name by which others know the base: its Hub name, or the name or path that the user gave."""
+        return EMBEDDED_BASE_ON_HUB if self.base == EMBEDDED_BASE else self.base
 
     def to_dict(self) -> dict[str, Any]:
         """Return the spec as plain values."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from spacy_relx.engine.adapter import CONFIG, METADATA_KEY, WEIGHTS
 from spacy_relx.engine.quiet import import_bitsandbytes
+from spacy_relx.engine.spec import EMBEDDED_BASE
 from spacy_relx.errors import ConfigError, TrainingError
 from spacy_relx.training.files import replaced_folder
 from spacy_relx.training.settings import PROJECTIONS, LoraSettings
@@ -73,6 +74,8 @@ class LoraWeights:
             raise TrainingError("The adapter replaces whole layers of the base (modules_to_save). Expected LoRA alone.")
         else:
             self._config = dict(loaded.adapter_info["config"])
+            if loaded.spec.base == EMBEDDED_BASE:
+                self._config["base_model_name_or_path"] = loaded.spec.known_base
         self._layers = dict(_lora_parameters(loaded.model))
         self.masters: dict[str, Tensor] = {}
         for name, parameter in self._layers.items():
@@ -187,7 +190,7 @@ def _inject(loaded: LoadedModel, settings: LoraSettings, seed: int) -> dict[str,
     for _, module in _lora_modules(loaded.model):
         for part in (module.lora_A[_NAME], module.lora_B[_NAME]):
             part.to(module.get_base_layer().weight.device, loaded.dtype)
-    return _plain(config.to_dict()) | {"base_model_name_or_path": loaded.spec.base, "inference_mode": True}
+    return _plain(config.to_dict()) | {"base_model_name_or_path": loaded.spec.known_base, "inference_mode": True}
 
 
 def _check_targets(loaded: LoadedModel, targets: tuple[str, ...]) -> None:

@@ -7,6 +7,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from spacy_relx.engine.spec import ModelSpec
+
 TERMINAL = 39
 
 
@@ -31,7 +33,7 @@ def random_llama(dtype: torch.dtype = torch.float64) -> Any:
         model=model,
         device=torch.device("cpu"),
         dtype=dtype,
-        spec=SimpleNamespace(base="random-llama"),
+        spec=ModelSpec("random-llama"),
         base_fingerprint="0" * 32,
         adapter_info={},
     )

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from peft import PeftConfig, PeftModel
 from tiny import build_adapter, build_base
 
+from spacy_relx import fetch
 from spacy_relx.engine.adapter import read_adapter
 from spacy_relx.engine.loading import load_model
 from spacy_relx.engine.quiet import import_bitsandbytes
-from spacy_relx.engine.spec import ModelSpec
+from spacy_relx.engine.spec import EMBEDDED_BASE, ModelSpec
 from spacy_relx.errors import AdapterMismatchError, ConfigError, TrainingError
 from spacy_relx.training import lora as training_lora
 from spacy_relx.training.encode import TrainRow
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 IDS = torch.tensor([[5, 77, 901, 33, 1200]])
 
 
-def load(base: Path, **settings: Any) -> Any:
+def load(base: Path | str, **settings: Any) -> Any:
     return load_model(ModelSpec(str(base), dtype="float32", device="cpu", **settings))
 
 
@@ -107,8 +109,6 @@ def test_only_projections_are_trained(tiny_llama: Path, name: str) -> None:
 
 
 def test_plain_peft_reads_what_is_saved(tiny_llama: Path, tmp_path: Path) -> None:
-    from peft import PeftModel
-
     loaded = load(tiny_llama, merge_adapter=False)
     weights = LoraWeights(loaded, LoraSettings(4, 8))
     randomise(weights)
@@ -116,6 +116,24 @@ def test_plain_peft_reads_what_is_saved(tiny_llama: Path, tmp_path: Path) -> Non
     theirs = PeftModel.from_pretrained(load(tiny_llama).model, str(tmp_path / "adapter"))
     with torch.no_grad():
         torch.testing.assert_close(theirs(input_ids=IDS, use_cache=False).logits, logits(loaded), rtol=1e-5, atol=1e-5)
+    assert PeftConfig.from_pretrained(str(tmp_path / "adapter")).base_model_name_or_path == str(tiny_llama)
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_the_embedded_base_is_called_by_its_name_on_the_hub(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goes_on: bool
+) -> None:
+    """There nobody knows the name that it has here, which an older adapter may have."""
+    monkeypatch.setattr(fetch, "fetch_embedded_base", lambda *_: tiny_llama)
+    adapter = build_adapter(tmp_path / "older") if goes_on else None
+    if adapter is not None:
+        config = json.loads((adapter / "adapter_config.json").read_text())
+        (adapter / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": EMBEDDED_BASE}))
+    loaded = load(EMBEDDED_BASE, adapter=adapter and str(adapter), merge_adapter=False)
+    LoraWeights(loaded, LoraSettings(4, 8)).save(tmp_path / "adapter")
+    saved = PeftConfig.from_pretrained(str(tmp_path / "adapter"))
+    assert saved.base_model_name_or_path == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    load(EMBEDDED_BASE, adapter=str(tmp_path / "adapter"))
 
 
 WIDE = {"hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 4, "num_key_value_heads": 2}
