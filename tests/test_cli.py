@@ -12,6 +12,7 @@ from test_corpus import TEXTS, fake_relations, make_nlp
 from typer.testing import CliRunner
 
 from spacy_relx.cli import app
+from spacy_relx.cli._pipeline import entity_pipeline
 from spacy_relx.errors import ConfigError, ModelNotFoundError
 
 # `spacy_relx.cli.annotate` is the command; its module has the same name.
@@ -109,7 +110,7 @@ def test_annotate_and_go_on(run, fake, lines, tmp_path):
     assert len(rows(out)) == 12
     assert fake == [
         (
-            "en_core_web_sm",
+            entity_pipeline(),
             {
                 "labels": {"@misc": "spacy-relx.Schema.v1", "name": "conll04"},
                 "threshold": 0.5,

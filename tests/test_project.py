@@ -21,6 +21,8 @@ from weasel.cli.document import project_document
 from weasel.util.config import load_project_config
 
 from spacy_relx.cli import app
+from spacy_relx.evaluation.records import PROTOCOLS
+from spacy_relx.schema import make_schema
 
 ROOT = Path(__file__).parents[1]
 COMMAND_KEYS = {"name", "help", "script", "deps", "outputs", "outputs_no_cache", "no_skip"}
@@ -108,6 +110,10 @@ def test_every_command_and_option_exists(project: dict[str, Any]) -> None:
 
     for line in scripts(project):
         assert line[0] == "python"
+        if line[1:3] == ["-m", "pip"]:
+            assert line[3:-1] == ["install", "--quiet", "--no-deps", "--require-hashes", "-r"]
+            assert (ROOT / line[-1]).is_file()
+            continue
         if line[1] != "-m":
             text = (ROOT / line[1]).read_text(encoding="utf8")
             for option in line[2:]:
@@ -137,7 +143,26 @@ def test_options_hold_values_that_the_commands_take(project: dict[str, Any]) -> 
         if "convert" in line:
             assert pairs["convert"] in DATASETS
         if "--protocol" in pairs:
-            assert pairs["--protocol"] in ("given", "gold_entities", "predicted_entities")
+            assert pairs["--protocol"] in PROTOCOLS
+
+
+def test_every_protocol_is_evaluated_and_reported(project: dict[str, Any]) -> None:
+    commands = {command["name"]: command["script"] for command in project["commands"]}
+    for evaluate, report in (("evaluate", "report"), ("evaluate_gpu", "report_gpu")):
+        made = [dict(pairwise(shlex.split(line))) for line in commands[evaluate]]
+        assert {pairs["--protocol"] for pairs in made} == set(PROTOCOLS)
+        shown = {word for line in commands[report] for word in shlex.split(line)}
+        assert {pairs["--out"] for pairs in made} <= shown
+
+
+def test_predicted_entities_get_types_that_the_labels_have(project: dict[str, Any]) -> None:
+    lines = [line for line in scripts(project) if "predicted_entities" in line]
+    assert lines
+    for line in lines:
+        schema = make_schema(name=dict(pairwise(line))["--labels"])
+        known = {kind for label in schema for kind in (*label.head, *label.tail)}
+        named = {after.partition("=")[2] for option, after in pairwise(line) if option == "--entity-type"}
+        assert named == known
 
 
 def test_thresholds_are_chosen_on_development_data_only(project: dict[str, Any]) -> None:

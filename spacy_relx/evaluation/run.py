@@ -12,6 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from spacy.language import Language
+from spacy.tokens import Span
 
 from spacy_relx.data.docs import doc_id
 from spacy_relx.engine.types import Ranking
@@ -23,9 +24,9 @@ from spacy_relx.pipeline import RelationExtractor
 from spacy_relx.relation import DEFAULT_ATTR, register
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from spacy.tokens import Doc, Span
+    from spacy.tokens import Doc
 
     from spacy_relx.answers import Answered
     from spacy_relx.evaluation.counts import Place
@@ -64,6 +65,7 @@ class _Run:
     use_types: bool
     attr: str
     train: TrainingSentences
+    entity_types: Mapping[str, str]
     negatives: frozenset[str]
     counts: dict[str, Any]
     unknown: Counter[str] = field(default_factory=Counter)
@@ -78,6 +80,7 @@ def evaluate(
     split: str,
     use_types: bool | None = None,
     train: TrainingSentences | None = None,
+    entity_types: Mapping[str, str] | None = None,
     attr: str = DEFAULT_ATTR,
     settings: dict[str, Any] | None = None,
     batch_size: int = 32,
@@ -89,8 +92,9 @@ def evaluate(
 
     - `given`: the annotated pairs, those labelled as no relation too, each ordered pair once. The published protocol.
     - `gold_entities`: the pairs that the component enumerates between the annotated entities.
-    - `predicted_entities`: the pairs between the entities that the pipeline itself finds in the text. Gold mentions
-      are matched by character offsets.
+    - `predicted_entities`: the pairs between the entities that the pipeline itself finds in the text. A predicted
+      entity is a gold mention if both begin and end at the same characters; nothing else of it counts, but its type
+      does for the strict scores. What is found in part costs every relation of the mention.
 
     No threshold applies, and enough labels are ranked to have the best relation beside the negative.
 
@@ -103,6 +107,8 @@ def evaluate(
         use_types: Whether the labels' entity types limit pairs and answers; None: not with given pairs, where a type
             may give the answer away and the published system knew none.
         train: Sentences of the training data, from `leaks.training_sentences`; records say which they share.
+        entity_types: With predicted entities, the data set's names for the pipeline's entity types; types that are
+            not here keep their names.
         attr: The extension attribute of the gold relations.
         settings: More for `RunInfo.settings`.
         batch_size: Docs that are handed to the component at a time.
@@ -123,6 +129,11 @@ def evaluate(
     component = _component(pipeline)
     if protocol == "predicted_entities":
         _check_finds_entities(nlp)
+    elif entity_types:
+        raise ConfigError(
+            f"Entity types are named for the protocol {protocol}. Expected predicted_entities: others take entities "
+            "from the data."
+        )
     register(attr)
     if use_types is None:
         use_types = protocol != "given"
@@ -133,11 +144,24 @@ def evaluate(
         protocol=protocol,
         labels=component.schema.names,
         negative=negative,
-        settings={**_settings(component), "use_types": use_types, **(settings or {})},
+        settings={
+            **_settings(component),
+            "use_types": use_types,
+            **({"entity_types": dict(entity_types)} if entity_types else {}),
+            **(settings or {}),
+        },
         counts={"n_docs": 0, "n_asked": 0, "n_gold": 0, "n_gold_pairs": 0, "n_not_enumerated": 0, "seconds": 0.0},
     )
     run = _Run(
-        component, nlp, protocol, use_types, attr, train or TrainingSentences(), negative_labels(negative), info.counts
+        component,
+        nlp,
+        protocol,
+        use_types,
+        attr,
+        train or TrainingSentences(),
+        entity_types or {},
+        negative_labels(negative),
+        info.counts,
     )
     return info, _records(run, info, docs, batch_size, progress)
 
@@ -264,7 +288,8 @@ def _asked_docs(run: _Run, golds: list[_Gold]) -> list[Doc]:
     ours = [name for name in run.nlp.pipe_names if isinstance(run.nlp.get_pipe(name), RelationExtractor)]
     if run.protocol == "predicted_entities":
         with run.nlp.select_pipes(disable=ours):
-            return list(run.nlp.pipe([gold.doc.text for gold in golds]))
+            found = run.nlp.pipe([gold.doc.text for gold in golds])
+            return [_with_types(doc, run.entity_types) for doc in found]
     if all(gold.doc.has_annotation("SENT_START") for gold in golds):
         return [gold.doc for gold in golds]
     # Annotated entities stay as they are; the pipeline gives what the data lack, such as sentence boundaries.
@@ -274,6 +299,15 @@ def _asked_docs(run: _Run, golds: list[_Gold]) -> list[Doc]:
         for gold in golds:
             asked.append(gold.doc if gold.doc.has_annotation("SENT_START") else run.nlp(gold.doc.copy()))
     return asked
+
+
+def _with_types(doc: Doc, names: Mapping[str, str]) -> Doc:
+    """Call the types of entities what the data set calls them."""
+    if names:
+        doc.ents = [
+            Span(doc, ent.start, ent.end, names.get(ent.label_, ent.label_), kb_id=ent.kb_id_) for ent in doc.ents
+        ]
+    return doc
 
 
 def _component(pipeline: Language | RelationExtractor) -> RelationExtractor:

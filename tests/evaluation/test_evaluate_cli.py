@@ -130,6 +130,32 @@ def tiny_config(tiny_llama: Path, tmp_path: Path) -> Path:
     return path
 
 
+def test_predicted_entities(tiny_config: Path, data: Path, tmp_path: Path) -> None:
+    nlp = spacy.blank("en")
+    nlp.add_pipe("sentencizer")
+    names = {"PERSON": "Ann", "ORG": "Acme", "GPE": "Rome"}
+    ruler: Any = nlp.add_pipe("entity_ruler")
+    ruler.add_patterns([{"label": kind, "pattern": name} for kind, name in names.items()])
+    nlp.to_disk(tmp_path / "finder")
+    common = ["--data", data, "--labels", "conll04", "--config", tiny_config, "--protocol", "predicted_entities"]
+    common += ["--pipeline", tmp_path / "finder", "--out", tmp_path / "run.jsonl"]
+    alone = invoke(*common)
+    assert alone.exit_code == 0, alone.output
+    assert "No pair was asked about" in alone.stderr
+    types = [word for pair in ("PERSON=Peop", "ORG=Org", "GPE=Loc") for word in ("--entity-type", pair)]
+    result = invoke(*common, *types)
+    assert result.exit_code == 0, result.output
+    assert "No pair" not in result.stderr
+    info, records = read_records(tmp_path / "run.jsonl")
+    assert info.settings["entity_types"] == {"PERSON": "Peop", "ORG": "Org", "GPE": "Loc"}
+    asked = [r for r in records if r.doc == "s0"]
+    assert {(r.head.text, r.tail.text) for r in asked} == {("Ann", "Acme"), ("Ann", "Rome"), ("Acme", "Rome")}
+    assert {r.gold_types for r in asked if r.gold} == {("Peop", "Org"), ("Org", "Loc")}
+    wrong = invoke(*common, "--entity-type", "PERSON")
+    assert wrong.exit_code == 1
+    assert "Expected PREDICTED=GOLD" in wrong.stderr
+
+
 def recorded(out: Path, *args: Any) -> tuple[RunInfo, list[PairRecord]]:
     result = invoke("--out", out, *args, "--quiet")
     assert result.exit_code == 0, result.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -160,6 +161,29 @@ def test_predicted_entities_are_matched_by_characters(tokenizer: Any) -> None:
     result = score(info, records)
     assert (result.micro.hits, result.tally.strict.hits) == (2, 1)
     assert result.micro.gold == 4
+
+
+def test_types_of_predicted_entities_are_called_what_the_data_set_calls_them(tokenizer: Any, tmp_path: Path) -> None:
+    schema = {"name": "firms", "labels": {"founded_by": {"head": ["Firm"], "tail": ["Peop"]}}}
+    (tmp_path / "firms.json").write_text(json.dumps(schema))
+    labels = {"@misc": "spacy-relx.Schema.v1", "path": str(tmp_path / "firms.json")}
+    nlp, engine = make(tokenizer, lambda head, tail: {"founded_by": 0.9}, labels=labels)
+    doc = gold_doc(nlp, [(APPLE, "founded_by", JOBS)])
+    doc.ents = [Span(doc, 5, 6, "Firm"), Span(doc, 0, 2, "Peop")]
+    doc._.relations = [((5, 6), "founded_by", (0, 2))]
+    info, records = asked(nlp, [doc], "predicted_entities")
+    assert (info.counts["n_asked"], info.counts["n_not_enumerated"]) == (0, 1)
+    names = {"ORG": "Firm", "PERSON": "Peop"}
+    info, records = asked(nlp, [doc], "predicted_entities", entity_types=names)
+    assert info.settings["entity_types"] == names
+    assert set(engine.pairs) == {(APPLE, JOBS), (APPLE, ADA)}
+    (first, second) = sorted(records, key=lambda r: r.head.start)
+    assert (first.head.type, first.tail.type, first.gold_types) == ("Firm", "Peop", ("Firm", "Peop"))
+    assert (second.gold, second.gold_types) == ((), None)
+    result = score(info, records)
+    assert (result.micro.hits, result.tally.strict.hits) == (1, 1)
+    with pytest.raises(ConfigError, match="named for the protocol gold_entities"):
+        asked(nlp, [doc], "gold_entities", entity_types=names)
 
 
 def test_free_decoding(tokenizer: Any) -> None:

@@ -10,7 +10,7 @@ from spacy_relx.cli._pipeline import component_settings
 from spacy_relx.cli.evaluate._options import ProtocolName
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from spacy.tokens import Doc, DocBin
@@ -79,6 +79,23 @@ def read_docs(path: Path, vocab: Vocab, limit: int = 0) -> GoldDocs:
     if not any(doc._.relations for doc in docs):
         raise DataError(f"{str(path)!r} has no gold relations in {len(docs)} documents. Expected some.")
     return docs
+
+
+def read_entity_types(pairs: Iterable[str]) -> dict[str, str]:
+    """Read PREDICTED=GOLD names of entity types.
+
+    Raises:
+        DataError: If one is not of that form.
+    """
+    from spacy_relx.errors import DataError
+
+    names = {}
+    for pair in pairs:
+        predicted, found, gold = (part.strip() for part in pair.partition("="))
+        if not (predicted and found and gold):
+            raise DataError(f"--entity-type is {pair!r}. Expected PREDICTED=GOLD, such as PERSON=Peop.")
+        names[predicted] = gold
+    return names
 
 
 def decision_of(threshold: float, file: Path | None, negative: str | None) -> Decision:

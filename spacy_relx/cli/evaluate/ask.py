@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spacy_relx.cli._common import Config, Debug, Labels, ModelPreset, Quiet, errors_as_messages, stderr
-from spacy_relx.cli._pipeline import component_name, load_pipeline
-from spacy_relx.cli.evaluate._inputs import read_docs, settings_for
+from spacy_relx.cli._pipeline import component_name, entity_pipeline, load_pipeline
+from spacy_relx.cli.evaluate._inputs import read_docs, read_entity_types, settings_for
 from spacy_relx.cli.evaluate._options import DecodingName, Limit, NoRelation, ProtocolName
 from spacy_relx.cli.evaluate._outputs import progress, show_runs
 
@@ -76,6 +76,14 @@ def evaluate(
             "themselves. Left out: as the component does.",
         ),
     ] = None,
+    entity_type: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PREDICTED=GOLD",
+            help="What the data set calls an entity type of the pipeline, such as PERSON=Peop, for predicted entities; "
+            "may be given more than once.",
+        ),
+    ] = None,
     limit: Limit = 0,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -103,7 +111,7 @@ def evaluate(
         if wanted := {name: value for name, value in chosen.items() if value is not None}:
             candidates = settings.get("candidates") or {"@misc": "spacy-relx.EntityPairs.v1"}
             settings["candidates"] = {**candidates, **wanted}
-        default = "en_core_web_sm" if protocol is ProtocolName.PREDICTED_ENTITIES else "blank:en"
+        default = entity_pipeline() if protocol is ProtocolName.PREDICTED_ENTITIES else "blank:en"
         nlp = load_pipeline(pipeline or default, settings)
         docs = read_docs(data, nlp.vocab, limit)
         known = training_sentences(read_docs(train, nlp.vocab)) if train is not None else None
@@ -120,6 +128,7 @@ def evaluate(
             split=split,
             use_types=types,
             train=known,
+            entity_types=read_entity_types(entity_type or ()),
             settings={"pipeline": pipeline or default, "data": str(data)},
             progress=batch_done,
         )
@@ -139,6 +148,11 @@ def evaluate(
                 raise
             part.finish(info)
         _warn_of_unknown(info.counts)
+        if protocol is ProtocolName.PREDICTED_ENTITIES and not info.counts["n_asked"]:
+            stderr().print(
+                "No pair was asked about: the entity types of the pipeline and those of the labels do not meet. Name "
+                "them with --entity-type PREDICTED=GOLD, or leave types aside with --no-types."
+            )
         if not quiet:
             show_runs([(str(out), summarise(*read_records(out)))])
             stderr().print(f"{info.counts['n_asked']} pairs in {info.counts['seconds']:.1f} s; records in {out}.")
