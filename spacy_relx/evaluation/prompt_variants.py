@@ -6,6 +6,7 @@ The adapters' model card, training code and evaluation code differ in system tex
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,13 @@ from spacy_relx.prompts import SYSTEM_PRESETS, Example, GenTunePrompt, make_gent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from random import Random
 
     from spacy.tokens import Doc
 
     from spacy_relx.evaluation.records import PairRecord, Protocol, RunInfo
     from spacy_relx.pipeline import RelationExtractor
+    from spacy_relx.relation import Relation
     from spacy_relx.settings import Decoding
 
 CUES = ("Relation:", "Answer:")
@@ -67,38 +70,66 @@ def variants(
 
 
 def choose_examples(
-    docs: Iterable[Doc], *, labels: Sequence[str], negative: str | None, n: int = N_EXAMPLES, attr: str = "relations"
+    docs: Iterable[Doc],
+    *,
+    labels: Sequence[str],
+    negative: str | None,
+    n: int = N_EXAMPLES,
+    attr: str = "relations",
+    rng: Random | None = None,
 ) -> list[Example]:
-    """Take demonstrations from training data: the first pairs, each with another label of the schema.
+    """Take demonstrations from training data, each with another label of the schema.
+
+    Args:
+        docs: Docs with gold relations.
+        labels: Names of the positive labels.
+        negative: Name of the negative label; None: only relations are shown.
+        n: How many.
+        attr: The extension attribute of the gold relations.
+        rng: Draws the labels, each as likely, and then a pair of each; None: the first pairs.
 
     Raises:
         DataError: If there are not enough.
     """
     found: dict[str, Example] = {}
-    negatives = negative_labels(negative)
+    n_seen: Counter[str] = Counter()
+    for label, relation in _shown(docs, labels, negative_labels(negative), negative, attr):
+        n_seen[label] += 1
+        # With the chance 1/k, the k-th pair takes the place of the one that was kept: every pair is as likely.
+        if label not in found or (rng is not None and not rng.randrange(n_seen[label])):
+            found[label] = _demonstration(label, relation)
+        if rng is None and len(found) == n:
+            break
+    if len(found) < n:
+        raise DataError(
+            f"The training data give {len(found)} demonstrations with labels of the schema. Expected {n}, each with "
+            "another label."
+        )
+    return list(found.values()) if rng is None else [found[label] for label in rng.sample(sorted(found), n)]
+
+
+def _shown(
+    docs: Iterable[Doc], labels: Sequence[str], negatives: frozenset[str], negative: str | None, attr: str
+) -> Iterator[tuple[str, Relation]]:
+    """The relations that may be shown, each under the name that it is shown with."""
     for doc in docs:
         for relation in getattr(doc._, attr):
-            label = relation.label
-            if label.lower() in negatives:
-                if negative is None:
-                    continue
-                label = negative
-            elif label not in labels:
-                continue
-            head, tail = relation.head, relation.tail
-            start, end = min(head.start, tail.start), max(head.end, tail.end)
-            if doc.has_annotation("SENT_START"):
-                start, end = doc[start].sent.start, doc[end - 1].sent.end
-            else:
-                start, end = 0, len(doc)
-            if label not in found:
-                found[label] = Example(doc[start:end].text, head.text, tail.text, label)
-            if len(found) == n:
-                return list(found.values())
-    raise DataError(
-        f"The training data give {len(found)} demonstrations with labels of the schema. Expected {n}, each with "
-        "another label."
-    )
+            if relation.label.lower() in negatives:
+                if negative is not None:
+                    yield negative, relation
+            elif relation.label in labels:
+                yield relation.label, relation
+
+
+def _demonstration(label: str, relation: Relation) -> Example:
+    """A relation in the sentences that it is told in."""
+    head, tail = relation.head, relation.tail
+    doc = head.doc
+    start, end = 0, len(doc)
+    if doc.has_annotation("SENT_START"):
+        first, last = min(head.start, tail.start), max(head.end, tail.end) - 1
+        start, end = doc[first].sent.start, doc[last].sent.end
+    return Example(doc[start:end].text, head.text, tail.text, label)
 
 
 def compare_variants(

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 Protocol = Literal["given", "gold_entities", "predicted_entities"]
 PROTOCOLS: tuple[Protocol, ...] = ("given", "gold_entities", "predicted_entities")
 
+#: What may stand in one table: runs of one protocol, those that asked about the given pairs in the published way apart.
+Way = Literal["published", "given", "gold_entities", "predicted_entities"]
+#: The key of `RunInfo.settings` that says how the published way was filled in.
+PUBLISHED: Literal["published"] = "published"
+
 #: How a sentence occurs in training data; "" for not at all.
 Seen = Literal["", "exact", "alike"]
 
@@ -95,6 +100,11 @@ class RunInfo:
     negative: str | None
     settings: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def way(self) -> Way:
+        """The protocol, or "published" where the given pairs were asked about in the published way."""
+        return PUBLISHED if PUBLISHED in self.settings else self.protocol
 
 
 def write_records(path: Path, info: RunInfo, records: Iterable[PairRecord]) -> None:

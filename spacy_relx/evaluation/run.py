@@ -83,6 +83,7 @@ def evaluate(
     entity_types: Mapping[str, str] | None = None,
     attr: str = DEFAULT_ATTR,
     settings: dict[str, Any] | None = None,
+    component: RelationExtractor | None = None,
     batch_size: int = 32,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[RunInfo, Iterator[PairRecord]]:
@@ -90,7 +91,8 @@ def evaluate(
 
     The three protocols are three tasks, and their scores do not belong in one table:
 
-    - `given`: the annotated pairs, those labelled as no relation too, each ordered pair once. The published protocol.
+    - `given`: the annotated pairs, those labelled as no relation too, each ordered pair once. These are the published
+      evaluation's pairs; its wording and decoding are in `published`.
     - `gold_entities`: the pairs that the component enumerates between the annotated entities.
     - `predicted_entities`: the pairs between the entities that the pipeline itself finds in the text. A predicted
       entity is a gold mention if both begin and end at the same characters; nothing else of it counts, but its type
@@ -111,6 +113,7 @@ def evaluate(
             not here keep their names.
         attr: The extension attribute of the gold relations.
         settings: More for `RunInfo.settings`.
+        component: Asked in place of the pipeline's own, such as one that `with_settings` made of it.
         batch_size: Docs that are handed to the component at a time.
         progress: Called after each batch with the number of Docs done.
 
@@ -126,7 +129,7 @@ def evaluate(
     if protocol not in PROTOCOLS:
         raise DataError(f"The protocol is {protocol!r}. Expected one of {', '.join(PROTOCOLS)}.")
     nlp = pipeline if isinstance(pipeline, Language) else None
-    component = _component(pipeline)
+    component = component or _component(pipeline)
     if protocol == "predicted_entities":
         _check_finds_entities(nlp)
     elif entity_types:

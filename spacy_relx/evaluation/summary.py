@@ -37,8 +37,9 @@ def summarise(
         n_bins: Bins of the calibration.
 
     Returns:
-        The values of `Scores.to_dict`, and `dataset`, `split`, `protocol`, `thresholds`, `intervals`, `calibration`
-        (`equal_width` and `equal_mass`), `average_precision`, `leaks`, and `semeval_official_macro_f` where it applies.
+        The values of `Scores.to_dict`, and `dataset`, `split`, `protocol`, `way`, `thresholds`, `intervals`,
+        `calibration` (`equal_width` and `equal_mass`), `average_precision`, `leaks`, and `semeval_official_macro_f`
+        where it applies.
     """
     records = list(records)
     decision = decision or Decision(negative=info.negative)
@@ -47,6 +48,7 @@ def summarise(
         "dataset": info.dataset,
         "split": info.split,
         "protocol": info.protocol,
+        "way": info.way,
         "thresholds": {"threshold": decision.threshold, "labels": dict(decision.labels)},
         **score(info, records, decision).to_dict(),
         "intervals": {},

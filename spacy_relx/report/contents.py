@@ -11,18 +11,25 @@ from spacy_relx.report.published import dataset_title
 if TYPE_CHECKING:
     from collections import Counter
 
-    from spacy_relx.evaluation.records import Protocol, RunInfo
+    from spacy_relx.evaluation.records import RunInfo, Way
     from spacy_relx.report.samples import Kind, Sample
 
 #: Stands where there is no value.
 DASH = "\N{EN DASH}"
 
-#: What each protocol is called, and what its figures mean.
-PROTOCOL_TITLES: dict[Protocol, tuple[str, str]] = {
+#: What each protocol, or way of asking, is called, and what its figures mean.
+WAY_TITLES: dict[Way, tuple[str, str]] = {
+    "published": (
+        "Given pairs, asked as published",
+        "The annotated pairs in the wording and decoding of the published evaluation: the gold labels of the split are "
+        "listed, two demonstrations are shown, and any answer may be written. Only figures of this section were "
+        "measured as the published ones were.",
+    ),
     "given": (
         "Given pairs",
-        "Only the annotated pairs are asked about: the question of the published evaluations. Figures are higher here "
-        "than in a pipeline, where most pairs hold no relation.",
+        "Only the annotated pairs are asked about: the pairs of the published evaluations, whose wording and decoding "
+        "may be others (see the runs' settings). Figures are higher here than in a pipeline, where most pairs hold no "
+        "relation.",
     ),
     "gold_entities": (
         "All pairs of gold entities",
@@ -117,9 +124,9 @@ class RunReport:
         return dataset_title(self.info.dataset)
 
     @property
-    def group(self) -> tuple[str, str, Protocol]:
+    def group(self) -> tuple[str, str, Way]:
         """Runs of one group answer the same questions."""
-        return (self.info.dataset, self.info.split, self.info.protocol)
+        return (self.info.dataset, self.info.split, self.info.way)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +134,7 @@ class Comparison:
     """Two runs on the same questions.
 
     Attributes:
-        group: Data set, split and protocol.
+        group: Data set, split, and protocol or way of asking.
         name: The run.
         other: The run that it is compared with.
         difference: Its micro-F1 minus the other's.
@@ -135,7 +142,7 @@ class Comparison:
         p_value: Of the paired test.
     """
 
-    group: tuple[str, str, Protocol]
+    group: tuple[str, str, Way]
     name: str
     other: str
     difference: float

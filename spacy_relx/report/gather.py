@@ -71,8 +71,8 @@ class Options:
 def make_report(paths: Sequence[Path], options: Options | None = None) -> Report:
     """Read runs and gather what a report says of them.
 
-    Every two runs of the same data set, split and protocol are compared; the difference is the later one's minus the
-    earlier one's.
+    Every two runs of the same data set, split and protocol, asked in the published way or both not, are compared; the
+    difference is the later one's minus the earlier one's.
 
     Args:
         paths: Files of `evaluate` or `baseline`.

@@ -9,13 +9,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from spacy_relx.report.confusion import OTHERS, confusion_table
-from spacy_relx.report.contents import DASH, PROTOCOL_TITLES, flatten
+from spacy_relx.report.contents import DASH, WAY_TITLES, flatten
 from spacy_relx.report.published import dataset_title, figures_for, published
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from spacy_relx.evaluation.records import Protocol
+    from spacy_relx.evaluation.records import Way
     from spacy_relx.report.contents import Report, RunReport
     from spacy_relx.report.samples import Sample
 
@@ -38,15 +38,18 @@ _MD_LABELS = 12
 RESULT_COLUMNS = ("P", "R", "micro-F1", "interval", "macro-F1", "ceiling", "candidate recall", "FP rate", "pairs")
 
 
-def by_protocol(report: Report) -> list[tuple[Protocol, list[tuple[str, str, list[RunReport]]]]]:
-    """Group runs by protocol, then by data set and split, in the order of the report; protocols never share a table."""
-    found: dict[Protocol, dict[tuple[str, str], list[RunReport]]] = {}
+def by_way(report: Report) -> list[tuple[Way, list[tuple[str, str, list[RunReport]]]]]:
+    """Group runs by protocol, then by data set and split, in the order of the report.
+
+    Protocols never share a table, and runs that were asked in the published way have one of their own.
+    """
+    found: dict[Way, dict[tuple[str, str], list[RunReport]]] = {}
     for run in report.runs:
-        found.setdefault(run.info.protocol, {}).setdefault((run.info.dataset, run.info.split), []).append(run)
+        found.setdefault(run.info.way, {}).setdefault((run.info.dataset, run.info.split), []).append(run)
     return [
-        (protocol, [(dataset, split, runs) for (dataset, split), runs in found[protocol].items()])
-        for protocol in PROTOCOL_TITLES
-        if protocol in found
+        (way, [(dataset, split, runs) for (dataset, split), runs in found[way].items()])
+        for way in WAY_TITLES
+        if way in found
     ]
 
 
@@ -58,7 +61,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "n_resamples": report.n_resamples,
         "notes": list(report.notes),
         "protocols": {
-            protocol: [
+            way: [
                 {
                     "dataset": dataset,
                     "split": split,
@@ -67,12 +70,12 @@ def to_json(report: Report) -> dict[str, Any]:
                     "comparisons": [
                         {"run": c.name, "against": c.other, **_without(asdict(c), "group", "name", "other")}
                         for c in report.comparisons
-                        if c.group == (dataset, split, protocol)
+                        if c.group == (dataset, split, way)
                     ],
                 }
                 for dataset, split, runs in groups
             ]
-            for protocol, groups in by_protocol(report)
+            for way, groups in by_way(report)
         },
         "published": {key: published()[key] for key in ("source", "url", "metric", "protocol", "split", "note")},
     }
@@ -83,10 +86,10 @@ def to_csv(report: Report) -> dict[str, str]:
     head = ("protocol", "dataset", "split", "run")
 
     def key(run: RunReport) -> tuple[str, ...]:
-        return (run.info.protocol, run.info.dataset, run.info.split, run.name)
+        return (run.info.way, run.info.dataset, run.info.split, run.name)
 
     results: list[Sequence[Any]] = []
-    for _, groups in by_protocol(report):
+    for _, groups in by_way(report):
         for _, _, runs in groups:
             for run in runs:
                 s = run.scores
@@ -95,7 +98,7 @@ def to_csv(report: Report) -> dict[str, str]:
                 results.append((*key(run), "this report", s.p, s.r, s.f, low, high, *rates, s.n_pairs, s.n_gold))
             info = runs[0].info
             for figure in figures_for(info):
-                row = (info.protocol, info.dataset, info.split, figure.system, published()["source"])
+                row = (info.way, info.dataset, info.split, figure.system, published()["source"])
                 results.append((*row, None, None, figure.f1, *(None,) * 8))
     columns = ("p", "r", "micro_f", "low", "high", "macro_f", "ceiling", "candidate_recall", "false_positive_rate")
     labels = [
@@ -117,8 +120,8 @@ def to_markdown(report: Report) -> str:
     """Return the report as Markdown, without pictures."""
     lines = [f"# {_md(report.title)}", ""]
     lines += [f"> {_md(note)}\n" for note in report.notes]
-    for protocol, groups in by_protocol(report):
-        title, about = PROTOCOL_TITLES[protocol]
+    for way, groups in by_way(report):
+        title, about = WAY_TITLES[way]
         lines += [f"## {title}", "", about, ""]
         has_published = False
         for dataset, split, runs in groups:
@@ -135,7 +138,7 @@ def to_markdown(report: Report) -> str:
         if has_published:
             about_them = published()
             lines += [f"Rows marked “published”: {about_them['note']} Source: {about_them['source']}.", ""]
-        comparisons = [c for c in report.comparisons if c.group[2] == protocol]
+        comparisons = [c for c in report.comparisons if c.group[2] == way]
         if comparisons:
             compared = [
                 (
@@ -161,8 +164,8 @@ def _md_run(run: RunReport) -> list[str]:
         (_md(row.label), _num(row.p), _num(row.r), _num(row.f), str(row.n_gold), str(row.n_answered), str(row.n_hits))
         for row in run.labels
     ]
-    protocol = PROTOCOL_TITLES[run.info.protocol][0].lower()
-    lines = [f"## {_md(run.name)}", "", f"{_md(run.dataset)}, {_md(run.info.split)}, {protocol}", ""]
+    title = WAY_TITLES[run.info.way][0].lower()
+    lines = [f"## {_md(run.name)}", "", f"{_md(run.dataset)}, {_md(run.info.split)}, {title}", ""]
     lines += [f"- {_md(title)}: {_num(value)}" for title, value in run.scores.more]
     if run.ece is not None:
         lines.append(f"- expected calibration error: {_num(run.ece)}")

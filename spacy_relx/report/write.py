@@ -14,10 +14,10 @@ from markupsafe import Markup
 from spacy_relx import __version__
 from spacy_relx.report import plots
 from spacy_relx.report.confusion import NO_ANSWER, NO_RELATION, OTHERS, SPECIAL, confusion_table
-from spacy_relx.report.contents import PROTOCOL_TITLES
+from spacy_relx.report.contents import WAY_TITLES
 from spacy_relx.report.published import dataset_title, figures_for, published
 from spacy_relx.report.samples import KINDS
-from spacy_relx.report.tables import COMPARISON_NOTE, by_protocol, settings_of, to_csv, to_json, to_markdown
+from spacy_relx.report.tables import COMPARISON_NOTE, by_way, settings_of, to_csv, to_json, to_markdown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,7 +89,7 @@ def _template() -> Template:
 
 def _sections(report: Report, anchors: dict[str, str], with_plots: bool) -> list[dict[str, Any]]:
     sections = []
-    for protocol, groups in by_protocol(report):
+    for way, groups in by_way(report):
         shown = [
             {
                 "title": f"{dataset_title(dataset)}, {split}",
@@ -101,16 +101,16 @@ def _sections(report: Report, anchors: dict[str, str], with_plots: bool) -> list
             }
             for dataset, split, runs in groups
         ]
-        title, about = PROTOCOL_TITLES[protocol]
+        title, about = WAY_TITLES[way]
         sections.append(
             {
-                "protocol": protocol,
+                "way": way,
                 "title": title,
                 "about": about,
                 "groups": shown,
                 "has_published": any(group["published"] for group in shown),
-                "overview": _overview(protocol, shown) if with_plots else "",
-                "comparisons": [c for c in report.comparisons if c.group[2] == protocol],
+                "overview": _overview(way, shown) if with_plots else "",
+                "comparisons": [c for c in report.comparisons if c.group[2] == way],
             }
         )
     return sections
@@ -148,7 +148,7 @@ def _run(run: RunReport, anchor: str, with_plots: bool) -> dict[str, Any]:
         "anchor": anchor,
         "dataset": run.dataset,
         "info": run.info,
-        "protocol_title": PROTOCOL_TITLES[run.info.protocol][0],
+        "way_title": WAY_TITLES[run.info.way][0],
         "threshold": run.threshold,
         "scores": run.scores,
         "labels": run.labels,

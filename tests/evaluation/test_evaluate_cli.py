@@ -56,6 +56,18 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "conll.spacy"
 
 
+class BothWays(ScriptedEngine):
+    """Writes the label that it ranks first, with one score for all."""
+
+    def decode(self, *args: Any, **kwargs: Any) -> Any:
+        ranked = self.script
+        self.script = lambda head, tail: (max(scores := ranked(head, tail), key=scores.__getitem__), 0.5)
+        try:
+            return super().decode(*args, **kwargs)
+        finally:
+            self.script = ranked
+
+
 @pytest.fixture
 def engine(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Give the command's pipelines an engine that knows one relation well; return what it was asked to load."""
@@ -67,10 +79,8 @@ def engine(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             ("Ann", "Acme"): {"Work_For": 0.9, "Live_In": 0.1},
             ("Acme", "Rome"): {"Live_In": 0.6, "OrgBased_In": 0.4},
         }
-        free = {pair: (max(scores, key=lambda label: scores[label]), 0.5) for pair, scores in script.items()}
-        known = script if nlp.get_pipe(FACTORY).settings.decoding == "constrained" else free
-        nothing: Any = {"no_relation": 1.0} if known is script else ("no_relation", 1.0)
-        fake = scripted(nlp, ScriptedEngine(tokenizer, lambda head, tail: known.get((head, tail), nothing)))  # type: ignore[call-overload]
+        nothing = {"no_relation": 1.0}
+        fake = scripted(nlp, BothWays(tokenizer, lambda head, tail: script.get((head, tail), nothing)))
         seen.append((name, settings, fake))
         return nlp
 
@@ -117,6 +127,54 @@ def test_all_pairs_have_a_negative_and_a_table_of_their_own(engine: list[Any], d
     assert sum(r.answer is not None for r in records) == 4
     tables = invoke("score", given, pairs, "--rounds", 0).stdout
     assert tables.index("protocol given") < tables.index("protocol gold_entities")
+
+
+def test_the_published_way_has_tables_of_its_own(engine: list[Any], data: Path, tmp_path: Path) -> None:
+    given, published, train = tmp_path / "given.jsonl", tmp_path / "published.jsonl", tmp_path / "train.spacy"
+    docs = list(DocBin().from_disk(data).get_docs(spacy.blank("en").vocab))
+    DocBin(docs=docs[:1], store_user_data=True).to_disk(train)
+    # A label that only the last document has is listed all the same.
+    docs[-1]._.relations = [*docs[-1]._.relations, ((0, 1), "Live_In", (5, 6))]
+    DocBin(docs=docs, store_user_data=True).to_disk(data)
+    assert invoke("--data", data, "--labels", "conll04", "--out", given, "--quiet").exit_code == 0
+    common = ["--data", data, "--published", "--dataset", "conll04", "--limit", 2, "--out", published]
+    result = invoke(*common, "--demonstrations", train, "--seed", 3)
+    assert result.exit_code == 0, result.output
+    assert "protocol given, asked as published" in result.stdout
+    info, records = read_records(published)
+    assert (info.protocol, info.way) == ("given", "published")
+    assert info.labels == ("Live_In", "OrgBased_In", "Work_For")
+    assert info.settings["published"] == {"demonstrations": str(train), "seed": 3}
+    assert info.settings["prompt"]["max_new_tokens"] == 64
+    assert {example["label"] for example in info.settings["prompt"]["examples"]} == {"OrgBased_In", "Work_For"}
+    assert [r.answer for r in records] == ["Work_For", "Live_In"] * 2
+    tables = invoke("score", given, published, "--rounds", 0).stdout
+    assert (tables.count("protocol given"), tables.count("protocol given, asked as published")) == (2, 1)
+    again = ["--data", data, "--labels", "conll04", "--dataset", "conll04", "--out", given, "--limit", 2]
+    assert invoke(*again).exit_code == 0
+    compared = invoke("compare", given, published, "--rounds", 50)
+    assert compared.exit_code == 0, compared.output
+    assert "published.jsonl (asked as published)" in compared.stdout
+    assert "given.jsonl (asked" not in compared.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "--published needs --demonstrations"),
+        (["--demonstrations", "DATA"], "--demonstrations is the --data"),
+        (["--demonstrations", "x.spacy", "--protocol", "gold_entities"], "and --protocol is gold_entities"),
+        (["--demonstrations", "x.spacy", "--labels", "conll04", "--types"], "settles what --labels, --types would set"),
+        (["--demonstrations", "x.spacy", "--decoding", "free"], "settles what --decoding would set"),
+    ],
+)
+def test_the_published_way_settles_the_rest(options: list[str], message: str, data: Path, tmp_path: Path) -> None:
+    options = [str(data) if option == "DATA" else option for option in options]
+    refused = invoke("--data", data, "--out", tmp_path / "x.jsonl", "--published", *options)
+    assert refused.exit_code == 2
+    assert message in " ".join(refused.output.replace("\u2502", " ").split())
+    alone = invoke("--data", data, "--out", tmp_path / "x.jsonl", "--demonstrations", data)
+    assert alone.exit_code == 2
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ from spacy_relx.evaluation.counts import Counts
 from spacy_relx.evaluation.leaks import leak_report, training_sentences
 from spacy_relx.evaluation.metrics import score
 from spacy_relx.evaluation.prompt_variants import choose_examples, compare_variants, variants
+from spacy_relx.evaluation.published import as_published, gold_schema
 from spacy_relx.evaluation.run import evaluate
 
 if TYPE_CHECKING:
@@ -327,3 +329,73 @@ def test_prompt_variants(tokenizer: Any) -> None:
         list(compare_variants(component, docs, everything, dataset="demo", split="dev"))
     with pytest.raises(DataError, match="give 1 demonstrations"):
         choose_examples(docs, labels=component.labels, negative=None)
+
+
+def test_the_published_way_to_the_letter(tokenizer: Any) -> None:
+    # Sixty-four tokens are enough for an answer of sixty words, and more are cut.
+    long = " ".join(["label"] * 80)
+    script = {
+        (APPLE, JOBS): ('"Founded_By"\nbecause', 0.9),
+        (JOBS, APPLE): ("Answer: other", 0.8),
+        (ADA, APPLE): (long, 0.7),
+    }
+    nlp, engine = make(tokenizer, script, labels=LABELS, decoding="constrained")
+    component = nlp.get_pipe(FACTORY)
+    docs = [
+        gold_doc(nlp, [(APPLE, "founded_by", JOBS), (JOBS, "Other", APPLE), (ADA, "a.b", APPLE)]),
+        gold_doc(nlp, [(APPLE, "Works For", JOBS)]),
+    ]
+    train = [gold_doc(nlp, [(APPLE, "founded_by", CUPERTINO), (ADA, "OTHER", APPLE), (JOBS, "unknown", APPLE)])]
+    changed = as_published(component, docs, train)
+    info, records = asked(nlp, docs[:1], component=changed, settings={"published": {}})
+    system = (
+        "You are a relation extraction system. Be concise and direct. Output ONLY ONE relation type that holds between "
+        "the two mentioned entities. You MUST choose exactly one label from this allowed set: Other, Works For, a.b, "
+        "founded_by Do not output any explanation, punctuation, or extra. text\N{EM DASH}only the label."
+    )
+    turn = "<|im_start|>user\nSentence: {}\nEntity 1: {}\nEntity 2: {}\nAnswer:<|im_end|>\n<|im_start|>assistant\n"
+    first = "Steve Jobs co-founded Apple in Cupertino."
+    shots = [
+        turn.format(first, APPLE, CUPERTINO) + "founded_by<|im_end|>\n",
+        turn.format(TEXT, ADA, APPLE) + "Other<|im_end|>\n",  # over both sentences
+    ]
+    beginning = f"<|im_start|>system\n{system}<|im_end|>\n"
+    query = turn.format(first, APPLE, JOBS)
+    assert engine.prompts[0] in (f"{beginning}{''.join(order)}{query}" for order in (shots, shots[::-1]))
+    assert info.way == "published"
+    assert (info.labels, info.negative) == (("Works For", "a.b", "founded_by"), "Other")
+    assert (info.settings["decoding"], info.settings["use_types"]) == ("free", False)
+    assert [(r.answer, r.in_schema, r.gold) for r in records[:2]] == [
+        ("founded_by", True, ("founded_by",)),
+        (None, True, ()),
+    ]
+    assert records[2].gold == ("a.b",)
+    assert len(tokenizer.encode(records[2].answer)) == 64
+    assert component.settings.decoding == "constrained"  # the component itself stays as it was
+
+
+def test_demonstrations_are_drawn_with_a_seed(tokenizer: Any) -> None:
+    nlp, _ = make(tokenizer, {})
+    places = [(APPLE, JOBS), (JOBS, APPLE), (APPLE, CUPERTINO), (ADA, CUPERTINO)]
+    docs = [gold_doc(nlp, [(head, label, tail) for head, tail in places]) for label in ("r", "s", "t", "NA")]
+
+    def draw(seed: int, negative: str | None = None) -> list[tuple[str, ...]]:
+        shots = choose_examples(docs, labels=("r", "s", "t"), negative=negative, rng=Random(seed))
+        return [(shot.label, shot.head, shot.tail) for shot in shots]
+
+    drawn = {seed: draw(seed) for seed in range(40)}
+    assert all(len({label for label, *_ in shots}) == 2 for shots in drawn.values())
+    assert drawn == {seed: draw(seed) for seed in range(40)}
+    assert {label for shots in drawn.values() for label, *_ in shots} == {"r", "s", "t"}
+    assert {pair for shots in drawn.values() for _, *pair in map(tuple, shots) for pair in [tuple(pair)]} == set(places)
+    assert any(label == "none" for seed in range(40) for label, *_ in draw(seed, "none"))
+    with pytest.raises(DataError, match="give 1 demonstrations"):
+        choose_examples(docs, labels=("r",), negative=None, rng=Random(0))
+
+
+def test_gold_labels_are_the_schema(tokenizer: Any) -> None:
+    nlp, _ = make(tokenizer, {})
+    schema = gold_schema([gold_doc(nlp, [(APPLE, "b", JOBS), (JOBS, "/a/b./c", APPLE), (ADA, "B", APPLE)])])
+    assert (schema.names, schema.no_relation) == (("/a/b./c", "B", "b"), None)
+    with pytest.raises(DataError, match="no labels to list"):
+        gold_schema([gold_doc(nlp, [])])

@@ -343,6 +343,26 @@ def test_protocols_share_no_table(tmp_path: Path, runs: list[Path]) -> None:
     assert ">one</a>" not in entities
 
 
+def test_the_published_way_shares_no_table(tmp_path: Path, runs: list[Path]) -> None:
+    asked = write_run(tmp_path / "asked.jsonl", published={"demonstrations": "train.spacy", "seed": 0})
+    report = make_report([*runs, asked], Options(**QUICK))
+    assert [run.group[2] for run in report.runs if run.name == "asked"] == ["published"]
+    assert not [c for c in report.comparisons if "asked" in (c.name, c.other)]
+    html = write_report(report, tmp_path / "out", with_plots=False)[0].read_text()
+    section = html.split('<h2 id="published">')[1].split("</section>")[0]
+    assert "Given pairs, asked as published" in section
+    assert section.count('<span class="tag">published</span>') == 6
+    assert ">asked</a>" in section
+    assert ">one</a>" not in section
+    assert ">asked</a>" not in html.split('<h2 id="given">')[1].split("</section>")[0]
+    text = to_markdown(report)
+    assert text.index("## Given pairs, asked as published") < text.index("## Given pairs\n")
+    data = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [run["name"] for run in data["protocols"]["published"][0]["runs"]] == ["asked"]
+    rows = csv.DictReader(io.StringIO((tmp_path / "out" / "labels.csv").read_text()))
+    assert {row["protocol"] for row in rows if row["run"] == "asked"} == {"published"}
+
+
 def test_json_and_csv_say_the_same(tmp_path: Path, runs: list[Path]) -> None:
     folder = tmp_path / "out"
     write_report(make_report(runs, Options(**QUICK)), folder, with_plots=False)

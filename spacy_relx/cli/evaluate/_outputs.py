@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def show_runs(summaries: Iterable[tuple[str, dict[str, Any]]]) -> None:
-    """Print named summaries of runs, a table a protocol."""
+    """Print named summaries of runs, a table a protocol, and one for those that were asked in the published way."""
     tables: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for name, summary in summaries:
-        tables.setdefault(summary["protocol"], []).append((name, summary))
+        tables.setdefault(summary["way"], []).append((name, summary))
     columns = (
         "run",
         "data",
@@ -32,8 +32,8 @@ def show_runs(summaries: Iterable[tuple[str, dict[str, Any]]]) -> None:
         "strict F",
         "pairs",
     )
-    for protocol, group in tables.items():
-        show(make_table(f"protocol {protocol}", columns, [_row(name, s) for name, s in group], n_text=2))
+    for way, group in tables.items():
+        show(make_table(way_title(way), columns, [_row(name, s) for name, s in group], n_text=2))
         for name, summary in group:
             leaks = summary["leaks"]
             if leaks is not None:
@@ -44,6 +44,11 @@ def show_runs(summaries: Iterable[tuple[str, dict[str, Any]]]) -> None:
                 )
             if summary["semeval_official_macro_f"] is not None:
                 stdout().print(f"{name}: official SemEval macro F {figure(summary['semeval_official_macro_f'], 4)}")
+
+
+def way_title(way: str) -> str:
+    """What a table of runs is called."""
+    return "protocol given, asked as published" if way == "published" else f"protocol {way}"
 
 
 def _row(name: str, summary: dict[str, Any]) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ def evaluate(
     protocol: Annotated[
         ProtocolName,
         typer.Option(
-            help="given: the annotated pairs, as published. gold_entities: all candidate pairs of annotated entities. "
+            help="given: the annotated pairs. gold_entities: all candidate pairs of annotated entities. "
             "predicted_entities: those of the entities that the pipeline finds."
         ),
     ] = ProtocolName.GIVEN,
@@ -49,6 +49,22 @@ def evaluate(
     config: Config = None,
     no_relation: NoRelation = None,
     decoding: Annotated[DecodingName | None, typer.Option(help="How the model answers.")] = None,
+    published: Annotated[
+        bool,
+        typer.Option(
+            "--published",
+            help="Ask as the published evaluation did: given pairs, the gold labels of the whole file listed, two "
+            "demonstrations, free answers of at most 64 tokens. Such runs have tables of their own.",
+        ),
+    ] = False,
+    demonstrations: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.spacy",
+            help="With --published: training or development documents, from which the demonstrations are drawn.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="With --published: of the draw.")] = 0,
     types: Annotated[
         bool | None,
         typer.Option(
@@ -98,9 +114,16 @@ def evaluate(
     with errors_as_messages(debug):
         if data is None or out is None:
             raise typer.BadParameter("Expected --data FILE.spacy and --out RUN.jsonl, or one of the commands below.")
+        if published:
+            _check_published(
+                data, demonstrations, protocol, labels=labels, no_relation=no_relation, decoding=decoding, types=types
+            )
+        elif demonstrations is not None:
+            raise typer.BadParameter("--demonstrations is given without --published. Expected both, or none.")
         from spacy_relx.evaluation.leaks import training_sentences
         from spacy_relx.evaluation.partial import PartialRun, identity
-        from spacy_relx.evaluation.records import read_records
+        from spacy_relx.evaluation.published import as_published
+        from spacy_relx.evaluation.records import PUBLISHED, read_records
         from spacy_relx.evaluation.run import evaluate as run
         from spacy_relx.evaluation.summary import summarise
 
@@ -116,6 +139,13 @@ def evaluate(
         docs = read_docs(data, nlp.vocab, limit)
         known = training_sentences(read_docs(train, nlp.vocab)) if train is not None else None
 
+        component = nlp.get_pipe(component_name(nlp))
+        told: dict[str, Any] = {"pipeline": pipeline or default, "data": str(data)}
+        if demonstrations is not None:
+            shown = read_docs(demonstrations, nlp.vocab)
+            component = as_published(component, read_docs(data, nlp.vocab), shown, seed=seed)
+            told[PUBLISHED] = {"demonstrations": str(demonstrations), "seed": seed}
+
         def batch_done(n_docs: int) -> None:
             part.checkpoint(info.counts)
             tell(n_docs)
@@ -129,11 +159,12 @@ def evaluate(
             use_types=types,
             train=known,
             entity_types=read_entity_types(entity_type or ()),
-            settings={"pipeline": pipeline or default, "data": str(data)},
+            settings=told,
+            component=component,
             progress=batch_done,
         )
-        component = nlp.get_pipe(component_name(nlp))
-        depends_on = identity(info, nlp, component, {"data": data, "train": train}, limit=limit)
+        read = {"data": data, "train": train, "demonstrations": demonstrations}
+        depends_on = identity(info, nlp, component, read, limit=limit)
         with PartialRun(out, depends_on) as part:
             _tell_of_part(part, quiet)
             info.counts.update(part.counts)
@@ -156,6 +187,18 @@ def evaluate(
         if not quiet:
             show_runs([(str(out), summarise(*read_records(out)))])
             stderr().print(f"{info.counts['n_asked']} pairs in {info.counts['seconds']:.1f} s; records in {out}.")
+
+
+def _check_published(data: Path, demonstrations: Path | None, protocol: ProtocolName, **fixed: Any) -> None:
+    if demonstrations is None:
+        raise typer.BadParameter("--published needs --demonstrations FILE.spacy: training or development documents.")
+    if demonstrations.resolve() == data.resolve():
+        raise typer.BadParameter("--demonstrations is the --data. Expected other documents: answers would be shown.")
+    if protocol is not ProtocolName.GIVEN:
+        raise typer.BadParameter(f"--published asks about given pairs, and --protocol is {protocol.value}.")
+    if chosen := [name for name, value in fixed.items() if value is not None]:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in chosen)
+        raise typer.BadParameter(f"--published settles what {options} would set. Leave one of the two out.")
 
 
 def _tell_of_part(part: PartialRun, quiet: bool) -> None:

@@ -44,9 +44,11 @@ def compare_runs(
         ]
         result = compare(*tallies, n_rounds=rounds, seed=seed)
         difference = result.difference
+        # The same pairs may be asked about in two ways, which is worth a test, but has to be seen.
+        ways = [" (asked as published)" if info.way == "published" else "" for info in (a, b)]
         rows = [
-            (str(first), figure(result.first)),
-            (str(second), figure(result.second)),
+            (f"{first}{ways[0]}", figure(result.first)),
+            (f"{second}{ways[1]}", figure(result.second)),
             ("difference", with_interval(difference.value, difference.to_dict())),
             ("p", figure(result.p_value, 4)),
         ]
