@@ -16,6 +16,8 @@ import srsly
 from thinc.api import Model
 from thinc.shims import Shim
 
+from spacy_relx.config_strings import check_config_strings
+from spacy_relx.engine.cached import DEFAULT_CACHE_BYTES, CachedEngine, CacheSettings
 from spacy_relx.engine.spec import EMBEDDED_BASE, ENGINES, ModelSpec
 from spacy_relx.errors import ConfigError
 from spacy_relx.licences import notice_for
@@ -46,6 +48,9 @@ class EngineShim(Shim):  # type: ignore[misc]
             on what travels with it. On a processor this is always so.
         family: The models that the architecture is for, where its name says so; what they are licensed under goes with
             a saved pipeline.
+
+    Attributes:
+        cache: Where answers are kept from one run to the next; None: nowhere.
     """
 
     def __init__(
@@ -66,7 +71,8 @@ class EngineShim(Shim):  # type: ignore[misc]
         self.max_pack_tokens = max_pack_tokens
         self.deterministic = deterministic
         self.family = family
-        self._engine: PackedEngine | ReferenceEngine | None = None
+        self.cache: CacheSettings | None = None
+        self._engine: PackedEngine | ReferenceEngine | CachedEngine | None = None
         self._adapter_copy: Path | None = None  # a folder of ours, removed with this object
         self._training: TrainingSession | None = None
         self._trainable = False
@@ -83,7 +89,7 @@ class EngineShim(Shim):  # type: ignore[misc]
         return self._engine is not None
 
     @property
-    def engine(self) -> PackedEngine | ReferenceEngine:
+    def engine(self) -> PackedEngine | ReferenceEngine | CachedEngine:
         """The engine; the first use loads the weights."""
         from spacy_relx.engine.workers import prepare_worker
 
@@ -95,8 +101,15 @@ class EngineShim(Shim):  # type: ignore[misc]
                 from spacy_relx.engine.select import make_engine
 
                 loaded = load_model(self.spec, trainable=self._trainable)
-                self._engine = make_engine(loaded, self.engine_name, self.max_pack_tokens)  # type: ignore[arg-type]
+                engine = make_engine(loaded, self.engine_name, self.max_pack_tokens)  # type: ignore[arg-type]
+                self._engine = engine if self.cache is None else CachedEngine(engine, self.cache.open())
             return self._engine
+
+    @property
+    def computing_engine(self) -> PackedEngine | ReferenceEngine:
+        """The engine without its answer cache; the first use loads the weights."""
+        engine = self.engine
+        return engine.engine if isinstance(engine, CachedEngine) else engine
 
     def use_adapter(self, folder: Path) -> None:
         """Take the adapter from another folder from now on."""
@@ -123,7 +136,7 @@ class EngineShim(Shim):  # type: ignore[misc]
                 self._engine = None  # it was loaded for answers alone
             self.spec = dataclasses.replace(self.spec, merge_adapter=False)
             self._trainable = True
-            self._training = TrainingSession(self.engine, settings, self.id)
+            self._training = TrainingSession(self.computing_engine, settings, self.id)
         return self._training
 
     def end_training(self) -> None:
@@ -327,6 +340,22 @@ def build_llama32_gentune(
         deterministic=deterministic,
     )
     engine_shim(model).family = "Llama-3.2"
+    return model
+
+
+def build_cached(model: Model, path: str | None = None, max_bytes: int = DEFAULT_CACHE_BYTES) -> Model:
+    """Create `spacy-relx.Cached.v1`: another of these models, whose answers are kept on disk.
+
+    Args:
+        model: The model.
+        path: The folder for the answers; None: `answers` in the cache folder.
+        max_bytes: Size past which the answers that were used longest ago are dropped.
+
+    Raises:
+        ConfigError: If a setting is not usable. Nothing is loaded or opened here.
+    """
+    check_config_strings(path, "model.path")
+    engine_shim(model).cache = CacheSettings(path, max_bytes)
     return model
 
 

@@ -60,7 +60,12 @@ def test_public_names() -> None:
 #: Names that configs, command lines and other packages rely on. One may be added; none may go without a new version.
 REGISTERED = {
     "spacy_factories": {"llama_relation_extractor"},
-    "spacy_architectures": {"spacy-relx.SmolLM2.v1", "spacy-relx.Llama32GenTune.v1", "spacy-relx.CausalLM.v1"},
+    "spacy_architectures": {
+        "spacy-relx.Cached.v1",
+        "spacy-relx.CausalLM.v1",
+        "spacy-relx.Llama32GenTune.v1",
+        "spacy-relx.SmolLM2.v1",
+    },
     "spacy_misc": {
         "spacy-relx.EntityPairs.v1",
         "spacy-relx.GenTunePrompt.v1",

@@ -91,6 +91,26 @@ def test_the_reference_engine_of_a_warm_parent(
         assert [row[-1] for row in doc] == pytest.approx([row[-1] for row in wanted], abs=1e-4)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="knows only one of the ways")
+@pytest.mark.parametrize(("method", "warm"), [("fork", True), ("spawn", False)])
+def test_workers_share_an_answer_cache(
+    tiny_llama: Path, tmp_path: Path, expected: list[list[list[Any]]], method: str, warm: bool
+) -> None:
+    block = {"@architectures": "spacy-relx.Cached.v1", "path": str(tmp_path / "answers")}
+    config = {"model": {**block, "model": model_block(tiny_llama)}}
+    arguments = {"method": method, "warm": warm, "base": "", "texts": TEXTS, "config": config}
+    code, out, err = run_script(tmp_path, arguments)
+    assert code == 0, err
+    assert "RelxWarning" not in err
+    nlp = pipeline(**config)
+    found = [rows(doc) for doc in nlp.pipe(TEXTS)]
+    assert json.loads(out) == found
+    assert nlp.get_pipe("llama_relation_extractor")._shim.engine.work.n_forward == 0
+    for doc, wanted in zip(found, expected):
+        assert [row[:-1] for row in doc] == [row[:-1] for row in wanted]
+        assert [row[-1] for row in doc] == pytest.approx([row[-1] for row in wanted], abs=1e-5)
+
+
 def test_a_gpu_in_worker_processes_is_refused_with_advice(tiny_llama: Path, tmp_path: Path) -> None:
     block = {"@architectures": "spacy-relx.CausalLM.v1", "base": str(tiny_llama), "device": "cuda"}
     arguments = {"method": "fork", "warm": False, "base": "", "texts": TEXTS[:2], "config": {"model": block}}

@@ -119,7 +119,7 @@ def benchmark(
     if progress is not None:
         progress("load the model")
     start = time.perf_counter()
-    engine: Any = engine_shim(component.model).engine
+    engine: Any = engine_shim(component.model).computing_engine
     load_seconds = time.perf_counter() - start
     watched = WatchedEngine(engine)
     component = with_engine(component, watched)

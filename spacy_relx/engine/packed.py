@@ -57,6 +57,7 @@ class PackedEngine:
 
     Attributes:
         work: Counters of what has been computed.
+        n_weight_changes: How often the weights were changed since they were loaded.
         lock: Held while the model computes, and by whoever changes its weights.
     """
 
@@ -68,13 +69,13 @@ class PackedEngine:
         install(loaded.model)
         self._head = OutputHead(loaded.model)
         self._shared: OrderedDict[tuple[TokenIds, int], KeyValueStore] = OrderedDict()
-        self._weight_version = 0
+        self.n_weight_changes = 0
         self.lock = threading.RLock()
 
     def weights_changed(self) -> None:
         """Forget everything computed from the weights; to be called after any change of them."""
         with self.lock:
-            self._weight_version += 1
+            self.n_weight_changes += 1
             self._shared.clear()
             self._head.forget()
 
@@ -160,7 +161,7 @@ class PackedEngine:
         """Keys and values of the tokens that all prompts begin with, computed once."""
         if not ids:
             return None
-        key = (ids, self._weight_version)
+        key = (ids, self.n_weight_changes)
         store = self._shared.pop(key, None)
         if store is None:
             store = KeyValueStore(len(ids))

@@ -38,6 +38,7 @@ class ReferenceEngine:
 
     Attributes:
         work: Counters of what has been computed.
+        n_weight_changes: How often the weights were changed since they were loaded.
         max_pack_tokens: 1: prompts are never together, so nothing is gained by collecting them.
     """
 
@@ -47,10 +48,12 @@ class ReferenceEngine:
         self.loaded = loaded
         self.device = loaded.device
         self.work = Work()
+        self.n_weight_changes = 0
         self._head = OutputHead(loaded.model)
 
     def weights_changed(self) -> None:
         """Forget what was read from the weights; to be called after any change of them."""
+        self.n_weight_changes += 1
         self._head.forget()
 
     def rank(

@@ -141,6 +141,7 @@ class Work:
         n_forward: Forward passes.
         n_expansions: Label-trie nodes that were evaluated after the prompt itself.
         n_out_of_memory: Packs that had to be halved.
+        n_cached: Prompts whose answer was known; they are not in the other counters.
     """
 
     n_prompts: int = 0
@@ -149,4 +150,5 @@ class Work:
     n_forward: int = 0
     n_expansions: int = 0
     n_out_of_memory: int = 0
+    n_cached: int = 0
     extra: dict[str, int] = field(default_factory=dict)
