@@ -124,10 +124,14 @@ def _parser() -> argparse.ArgumentParser:
     defaults = TrainerSettings()
     for field in fields(TrainerSettings):
         default = getattr(defaults, field.name)
+        option = f"--{field.name.replace('_', '-')}"
+        if isinstance(default, bool):
+            parser.add_argument(option, action="store_true", help="compute layers again instead of keeping them")
+            continue
         kind: Any = int if field.name == "max_pack_tokens" else type(default)
         choices = SCHEDULES if field.name == "schedule" else None
         parser.add_argument(
-            f"--{field.name.replace('_', '-')}",
+            option,
             type=kind,
             default=default,
             choices=choices,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from spacy_relx.engine.attention import install
 from spacy_relx.engine.halving import in_halves
@@ -15,7 +18,7 @@ from spacy_relx.training.loss import pack_loss
 from spacy_relx.training.packs import make_pack, make_packs, split_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from spacy_relx.engine.loading import LoadedModel
     from spacy_relx.training.encode import TrainRow
@@ -26,8 +29,8 @@ DEFAULT_PACK_TOKENS = {"cpu": 2048, "cuda": 4096, "mps": 1024}
 
 
 _ADVICE = (
-    "One training row alone does not fit into memory. Shorten its text (the `window` of the candidates) or the label "
-    "list, or use quantization='nf4'."
+    "One training row alone does not fit into memory. Set gradient_checkpointing, shorten its text (the `window` of "
+    "the candidates) or the label list, or use quantization='nf4'."
 )
 
 
@@ -41,6 +44,8 @@ class GradientStep:
         loaded: The model.
         weights: Its trainable matrices.
         max_pack_tokens: Most tokens of one pass, which bounds the memory; None: by device.
+        gradient_checkpointing: Whether a layer is computed again on the way back instead of kept; the gradients are
+            the same.
 
     Attributes:
         n_rows: Rows added since the last step.
@@ -50,9 +55,17 @@ class GradientStep:
         norm: Euclidean norm of the last finished gradient.
     """
 
-    def __init__(self, loaded: LoadedModel, weights: LoraWeights, max_pack_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        weights: LoraWeights,
+        max_pack_tokens: int | None = None,
+        *,
+        gradient_checkpointing: bool = False,
+    ) -> None:
         self._model = loaded.model
         self._weights = weights
+        self._recomputes = gradient_checkpointing
         self.max_pack_tokens = max_pack_tokens or DEFAULT_PACK_TOKENS.get(loaded.device.type, 1024)
         self._device = loaded.device
         self.norm = 0.0
@@ -105,7 +118,7 @@ class GradientStep:
     def _add_rows(self, rows: Sequence[TrainRow]) -> float:
         """Add one pack."""
         pack = make_pack(rows)
-        with torch.enable_grad():
+        with torch.enable_grad(), recomputed_layers(self._model) if self._recomputes else nullcontext():
             loss = pack_loss(self._model, pack)
             loss.backward()  # type: ignore[no-untyped-call]
         value = float(loss.detach())
@@ -142,3 +155,26 @@ class GradientStep:
                 "dtype='bfloat16' or 'float32'; the last checkpoint is intact."
             )
         return self._loss / self.n_label_tokens
+
+
+@contextmanager
+def recomputed_layers(model: Any) -> Iterator[None]:
+    """Keep of each decoder layer its input alone, and compute the layer again when its gradient is asked for.
+
+    Stands in for what transformers has under names that change between its versions, and leaves no hook behind.
+
+    Args:
+        model: A transformers causal language model; forward and backward pass are both within the block.
+    """
+    layers = list(model.get_decoder().layers)
+    own = [vars(layer).get("forward") for layer in layers]  # accelerate puts one on a layer now and then
+    try:
+        for layer in layers:
+            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+        yield
+    finally:
+        for layer, forward in zip(layers, own):
+            if forward is not None:
+                layer.forward = forward
+            else:
+                vars(layer).pop("forward", None)

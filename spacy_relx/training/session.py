@@ -47,7 +47,12 @@ class TrainingSession:
         self._key = key
         # thinc's optimisers work on arrays of the processor; its own for a GPU would need cupy.
         self.weights = LoraWeights(engine.loaded, settings.lora, seed=settings.seed, device=torch.device("cpu"))
-        self.step = GradientStep(engine.loaded, self.weights, settings.max_pack_tokens)
+        self.step = GradientStep(
+            engine.loaded,
+            self.weights,
+            settings.max_pack_tokens,
+            gradient_checkpointing=settings.gradient_checkpointing,
+        )
         self.n_updates = 0
         # A calibrated threshold belongs to the adapter as it was.
         engine.loaded.adapter_info.get("metadata", {}).pop("threshold", None)

@@ -37,7 +37,7 @@ _KEYS = ("done", "seconds", "best")
 #: What AdamW remembers of each matrix.
 _KEPT = ("step", "exp_avg", "exp_avg_sq")
 #: Settings that may change when a run goes on.
-_FREE = ("max_steps", "checkpoint_every", "max_pack_tokens")
+_FREE = ("max_steps", "checkpoint_every", "max_pack_tokens", "gradient_checkpointing")
 SCHEDULES = ("linear", "cosine", "constant")
 
 
@@ -56,6 +56,7 @@ class TrainerSettings:
         batch_rows: Least rows of an optimiser step; groups stay whole.
         max_grad_norm: Gradients are scaled down to this norm.
         max_pack_tokens: Most tokens of one forward and backward pass; None: by device.
+        gradient_checkpointing: Whether a layer is computed again on the way back instead of kept in memory.
         seed: Of the order of the rows, the adapter's random start, and dropout.
         evaluate_every: Steps between two looks at the development rows; 0: only at the end.
         checkpoint_every: Steps between two checkpoints.
@@ -74,6 +75,7 @@ class TrainerSettings:
     batch_rows: int = 8
     max_grad_norm: float = 1.0
     max_pack_tokens: int | None = None
+    gradient_checkpointing: bool = False
     seed: int = 0
     evaluate_every: int = 0
     checkpoint_every: int = 100
@@ -128,7 +130,12 @@ class Trainer:
         self.settings = settings or TrainerSettings()
         torch.manual_seed(self.settings.seed)
         self._weights = LoraWeights(loaded, lora, seed=self.settings.seed)
-        self._step = GradientStep(loaded, self._weights, self.settings.max_pack_tokens)
+        self._step = GradientStep(
+            loaded,
+            self._weights,
+            self.settings.max_pack_tokens,
+            gradient_checkpointing=self.settings.gradient_checkpointing,
+        )
         self._engine = PackedEngine(loaded, self._step.max_pack_tokens)
         self._encoder = Encoder(loaded.tokenizer, template_kwargs, max_tokens=self._step.max_pack_tokens)
         self._names = list(self._weights.masters)

@@ -34,11 +34,13 @@ from spacy.training.initialize import init_nlp
 from spacy.training.loop import train_while_improving
 from thinc.api import SGD
 from tiny import FACTORY, build_adapter
+from torch.utils.checkpoint import checkpoint
 from typer.testing import CliRunner
 
 from spacy_relx.engine import loading
-from spacy_relx.errors import DataError, RelxWarning, SchemaError, TrainingError
+from spacy_relx.errors import ConfigError, DataError, RelxWarning, SchemaError, TrainingError
 from spacy_relx.relation import Relation
+from spacy_relx.training import gradient
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc
@@ -365,6 +367,24 @@ def test_an_accumulated_gradient_is_that_of_the_whole_batch(tiny_llama: Path) ->
     assert_same_weights(whole, by_hand)
     with pytest.raises(AssertionError):
         assert_same_weights(whole, wrong)
+
+
+def test_gradient_checkpointing_is_the_same_training(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = taught(tiny_llama)
+    layers: list[Any] = []
+
+    def counted(forward: Any, *args: Any, **kwargs: Any) -> Any:
+        layers.append(forward)
+        return checkpoint(forward, *args, **kwargs)
+
+    monkeypatch.setattr(gradient, "checkpoint", counted)
+    found = taught(tiny_llama, training={"gradient_checkpointing": True})
+    assert len(layers) == 3 * 2  # steps, layers
+    assert_same_weights(found, expected)
+    assert_same(scores(found), scores(expected))
+    assert len(layers) == 3 * 2
+    with pytest.raises(ConfigError, match=r"training.gradient_checkpointing is 'yes'. Expected true or false"):
+        learner(tiny_llama, training={"gradient_checkpointing": "yes"})
 
 
 def test_a_step_without_rows_changes_nothing(tiny_llama: Path) -> None:

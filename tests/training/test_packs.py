@@ -99,6 +99,75 @@ def test_the_mean_is_over_all_label_tokens_of_a_step(model: Any) -> None:
     assert step.norm == pytest.approx(norm**0.5, rel=1e-4)
 
 
+ROWS = [TrainRow((*SHARED, a, b), (c, TERMINAL)) for a in (4, 5) for b in (6, 7, 8) for c in (4, 9)]
+
+
+def gradient_of(model: Any, recomputes: bool, dropout: float = 0.0) -> tuple[float, list[torch.Tensor], int, int]:
+    """Loss, gradient, calls of attention modules, and bytes that were kept for the backward pass."""
+    loaded, weights = model
+    calls, kept = [], {}
+    modules = [layer.self_attn for layer in loaded.model.model.layers]
+    hooks = [module.register_forward_pre_hook(lambda *_: calls.append(1)) for module in modules]
+    theirs = {parameter.data_ptr() for parameter in loaded.model.parameters()}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in theirs:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    step = GradientStep(loaded, weights, 64, gradient_checkpointing=recomputes)
+    weights.set_dropout(dropout)
+    torch.manual_seed(5)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = step.add(ROWS)
+    weights.set_dropout(0.0)
+    for hook in hooks:
+        hook.remove()
+    return loss, [master.grad.clone() for master in weights.masters.values()], len(calls), sum(kept.values())
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_layers_that_are_computed_again_give_the_same_gradient(model: Any, dropout: float) -> None:
+    loss, gradient, n_calls, n_bytes = gradient_of(model, False, dropout)
+    again, other, n_calls_again, n_bytes_again = gradient_of(model, True, dropout)
+    assert again == loss
+    assert all(torch.equal(a, b) for a, b in zip(other, gradient))
+    assert n_calls == 3
+    assert n_calls_again == 2 * n_calls
+    assert n_bytes_again < 0.25 * n_bytes
+    assert gradient_of(model, False, dropout)[2] == n_calls  # nothing is left behind
+
+
+def test_answers_are_not_computed_twice(model: Any) -> None:
+    loaded, weights = model
+    step = GradientStep(loaded, weights, 64, gradient_checkpointing=True)
+    before = [vars(layer).copy() for layer in loaded.model.model.layers]
+    plain = GradientStep(loaded, weights, 64).loss(ROWS)
+    step.add(ROWS)
+    step.reset()
+    assert step.loss(ROWS) == plain
+    assert [vars(layer).keys() for layer in loaded.model.model.layers] == [found.keys() for found in before]
+
+
+def test_a_forward_that_others_put_on_a_layer_stays(model: Any) -> None:
+    (layer, *_), calls = model[0].model.model.layers, []
+    plain = layer.forward
+
+    def theirs(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        return plain(*args, **kwargs)
+
+    layer.forward = theirs
+    try:
+        gradient_of(model, True)
+        assert layer.forward is theirs
+        assert len(calls) == 2
+    finally:
+        del layer.forward
+
+
 def test_a_repeated_row_keeps_its_weight() -> None:
     row, other = TrainRow((1, 2), (4, TERMINAL)), TrainRow((1, 2), (5, TERMINAL))
     pack = make_pack([row, row, row, other])

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.utils.checkpoint import checkpoint
 
 from spacy_relx.engine.loading import load_model
 from spacy_relx.engine.spec import ModelSpec
 from spacy_relx.errors import ConfigError, DataError, TrainingError
 from spacy_relx.training import __main__ as command
+from spacy_relx.training import gradient
 from spacy_relx.training.rows import RowGroup, read_rows, write_rows
 from spacy_relx.training.settings import LoraSettings
 from spacy_relx.training.trainer import Trainer, TrainerSettings
@@ -96,6 +98,29 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(tiny_llama: Path, tmp_path:
     ]
 
 
+def test_gradient_checkpointing_is_the_same_training(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be set when a run goes on: it is what helps where the memory stopped it."""
+    n_layers = 0
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal n_layers
+        n_layers += 1
+        return checkpoint(*args, **kwargs)
+
+    train(tiny_llama, tmp_path / "plain")
+    train(tiny_llama, tmp_path / "again", max_steps=3)
+    monkeypatch.setattr(gradient, "checkpoint", counted)
+    train(tiny_llama, tmp_path / "whole", gradient_checkpointing=True)
+    assert n_layers == 12 * 2  # steps, layers
+    expected = weights_in(tmp_path / "plain" / "adapter")
+    for name, value in weights_in(tmp_path / "whole" / "adapter").items():
+        assert torch.equal(value, expected[name]), name
+    assert train(tiny_llama, tmp_path / "again", gradient_checkpointing=True)["step"] == 12
+    assert n_layers == 12 * 2 + 9 * 2
+
+
 def test_a_checkpoint_of_other_rows_is_refused(tiny_llama: Path, tmp_path: Path) -> None:
     train(tiny_llama, tmp_path, epochs=1)
     with pytest.raises(TrainingError, match="a run with other rows"):
@@ -118,6 +143,7 @@ def test_the_command(
     assert list(read_rows(tmp_path / "rows.jsonl")) == GROUPS
     arguments = [str(tmp_path / "rows.jsonl"), str(tmp_path / "out"), "--base", str(tiny_llama), "--dtype", "float32"]
     arguments += ["--rank", "4", "--dev", str(tmp_path / "rows.jsonl"), "--batch-rows", "2", "--log-every", "1"]
+    arguments.append("--gradient-checkpointing")
     assert command.main(arguments) == 0
     out = capsys.readouterr().out
     assert "3 groups, 6 rows, 3 steps\n" in out
