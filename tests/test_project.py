@@ -155,6 +155,19 @@ def test_every_protocol_is_evaluated_and_reported(project: dict[str, Any]) -> No
         assert {pairs["--out"] for pairs in made} <= shown
 
 
+def test_every_test_set_is_asked_about_as_published_too(project: dict[str, Any]) -> None:
+    commands = {command["name"]: command for command in project["commands"]}
+    for name in ("evaluate", "evaluate_gpu"):
+        lines = [shlex.split(line) for line in commands[name]["script"]]
+        published = [dict(pairwise(line)) for line in lines if "--published" in line]
+        assert {line["--data"] for line in published} == {dict(pairwise(line))["--data"] for line in lines}
+        for line in published:
+            assert line["--out"] == f"runs/{Path(line['--out']).parent.name}/{line['--dataset']}.test.published.jsonl"
+            assert ".test." not in line["--demonstrations"]
+            assert {line["--data"], line["--demonstrations"]} <= set(commands[name]["deps"])
+            assert int(line["--limit"]) > 0
+
+
 def test_predicted_entities_get_types_that_the_labels_have(project: dict[str, Any]) -> None:
     lines = [line for line in scripts(project) if "predicted_entities" in line]
     assert lines
