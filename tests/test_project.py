@@ -179,8 +179,25 @@ def test_predicted_entities_get_types_that_the_labels_have(project: dict[str, An
 
 
 def test_thresholds_are_chosen_on_development_data_only(project: dict[str, Any]) -> None:
-    command = next(command for command in project["commands"] if command["name"] == "threshold")
-    assert ".test." not in " ".join(command["script"])
+    lines = [shlex.split(line) for command in project["commands"] for line in command["script"]]
+    written = {dict(pairwise(line))["--out"]: line for line in lines if "evaluate" in line and "--data" in line}
+    chosen = {dict(pairwise(line))["--out"]: line[line.index("threshold") + 1] for line in lines if "threshold" in line}
+    smoke = chosen.pop("runs/smoke.thresholds.json")  # shown, and used for nothing
+    assert not any(smoke.replace(".jsonl", ".thresholds.json") in line for line in lines if "report" in line)
+    for source in chosen.values():
+        asked = dict(pairwise(written[source]))
+        assert asked["--split"] == "dev"
+        assert ".dev." in asked["--data"]
+    used = {after for line in lines for option, after in pairwise(line) if option == "--thresholds"}
+    assert used == set(chosen)
+
+
+def test_the_report_has_thresholds_for_every_run_in_which_pairs_are_found(project: dict[str, Any]) -> None:
+    (command,) = (command for command in project["commands"] if command["name"] == "report")
+    words = shlex.split(" ".join(command["script"]))
+    runs = {Path(word).name.removesuffix(".jsonl") for word in words if word.endswith("entities.jsonl")}
+    thresholds = {Path(word).name.removesuffix(".thresholds.json") for word in words if "thresholds.json" in word}
+    assert {run.replace(".test.", ".") for run in runs} == thresholds
 
 
 # The assets

@@ -18,7 +18,12 @@ def report(
         float | None, typer.Option(min=0.0, max=1.0, help="Count answers with a lower score as none, in every run.")
     ] = None,
     thresholds: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", help="Thresholds that were found on a development set.")
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE.json",
+            help="Thresholds that were found on development data, for runs of that data set, protocol and model: these "
+            "get a table with no threshold, the pipeline's own and the best ones. May be given more than once.",
+        ),
     ] = None,
     samples: Annotated[
         int, typer.Option(min=0, help="Errors of each kind to show; 0 keeps all texts out of the report.")
@@ -36,23 +41,21 @@ def report(
     """Make a report of evaluation runs.
 
     FOLDER gets report.html, one page that needs no network, and the same as report.md, report.json, results.csv,
-    labels.csv and confusion.csv. Runs of the same data set, split and protocol are compared with each other. Figures
-    marked as published are those of other people, for the same question; nothing of them is computed here.
+    labels.csv, thresholds.csv and confusion.csv. Runs of the same data set, split and protocol are compared with each
+    other. Figures marked as published are those of other people, for the same question; nothing of them is computed
+    here.
     """
     with errors_as_messages(debug):
+        from spacy_relx.evaluation.thresholds import StoredThresholds
         from spacy_relx.report import Options, make_report, write_report
-        from spacy_relx.report.gather import read_thresholds
         from spacy_relx.report.plots import check_matplotlib
 
-        if threshold is not None and thresholds is not None:
-            raise typer.BadParameter("--threshold and --thresholds exclude each other.")
         if plots:
             check_matplotlib()
-        common, by_label = read_thresholds(thresholds) if thresholds is not None else (threshold, {})
         options = Options(
             title=title,
-            threshold=common,
-            label_thresholds=by_label,
+            threshold=threshold,
+            thresholds=tuple(map(StoredThresholds.read, thresholds or ())),
             n_samples=samples,
             n_rounds=rounds,
             n_test_rounds=10 * rounds,

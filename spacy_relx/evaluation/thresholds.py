@@ -76,6 +76,59 @@ class Thresholds:
         _write_json(path, self.schema_with_thresholds())
 
 
+@dataclass(frozen=True, slots=True)
+class StoredThresholds:
+    """What `Thresholds.write` wrote, as it is read again.
+
+    Attributes:
+        threshold: For every label that has none of its own, 0..1; None: there is none.
+        labels: By label.
+        run: What the thresholds were found on; empty where somebody else wrote the file.
+    """
+
+    threshold: float | None
+    labels: Mapping[str, float] = field(default_factory=dict)
+    run: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> StoredThresholds:
+        """Read a file of thresholds.
+
+        Raises:
+            DataError: If the file cannot be read, or holds something else.
+        """
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            common = None if data["threshold"] is None else float(data["threshold"])
+            labels = {str(label): float(value) for label, value in data["labels"].items()}
+            run = dict(data.get("run") or {})
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(
+                f"{path} holds no thresholds ({type(error).__name__}: {error}). Expected what `evaluate threshold` "
+                'writes: a JSON object with the keys "threshold" and "labels".'
+            ) from error
+        if any(not 0 <= value <= 1 for value in (*labels.values(), common or 0.0)):
+            raise DataError(f"{path} has a threshold outside 0..1. Expected probabilities.")
+        return cls(common, labels, run)
+
+    def is_for(self, info: RunInfo) -> bool:
+        """Tell whether the thresholds were found for the task and the model of a run.
+
+        Raises:
+            DataError: If they were found on the split that the run is about.
+        """
+        task = {"dataset": info.dataset, "protocol": info.protocol}
+        own = {key: info.settings.get(key) for key in ("model", "scoring", "decoding")}
+        if any(key in self.run and self.run[key] != value for key, value in (task | own).items()):
+            return False
+        if self.run.get("split") == info.split:
+            raise DataError(
+                f"The thresholds were found on {info.dataset} {info.split}, and the run is about the same split. "
+                "Expected thresholds of development data: others make the scores worthless."
+            )
+        return True
+
+
 def find_thresholds(
     info: RunInfo, records: Iterable[PairRecord], *, per_label: bool = True, min_gold: int = MIN_GOLD
 ) -> Thresholds:

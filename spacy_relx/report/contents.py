@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from spacy_relx.evaluation.records import RunInfo, Way
     from spacy_relx.report.samples import Kind, Sample
+    from spacy_relx.report.thresholds import AtThreshold
 
 #: Stands where there is no value.
 DASH = "\N{EN DASH}"
@@ -103,6 +104,7 @@ class RunReport:
         bins: (mean score, share of right answers, number of answers).
         ece: Expected calibration error, or None.
         samples: Errors of each kind: how many, and some to read.
+        at: Its figures at thresholds, where some were found for it.
         part: (texts of the run, texts of the whole set) where the run has fewer than published figures are about.
     """
 
@@ -116,6 +118,7 @@ class RunReport:
     bins: tuple[tuple[float, float, int], ...] = ()
     ece: float | None = None
     samples: Mapping[Kind, tuple[int, list[Sample]]] = field(default_factory=dict)
+    at: tuple[AtThreshold, ...] = ()
     part: tuple[int, int] | None = None
 
     @property

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -29,6 +28,7 @@ from spacy_relx.report.confusion import confusion_counts
 from spacy_relx.report.contents import Comparison, LabelRow, Report, RunReport, Scores
 from spacy_relx.report.published import dataset_key, figures_for
 from spacy_relx.report.samples import draw_samples
+from spacy_relx.report.thresholds import at_thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from spacy_relx.evaluation.calibration import CurvePoint
     from spacy_relx.evaluation.counts import Tally
     from spacy_relx.evaluation.records import PairRecord, RunInfo
+    from spacy_relx.evaluation.thresholds import StoredThresholds
 
 SEMEVAL = "semeval2010_task8"
 #: Points of a precision-recall curve that a picture can show.
@@ -50,7 +51,7 @@ class Options:
     Attributes:
         title: Of the report.
         threshold: Answers with a lower score count as none; None: all count.
-        label_thresholds: The same for single labels.
+        thresholds: What was found on development data; runs that it was found for have a table of thresholds.
         n_samples: Errors of each kind to show; 0 keeps texts out of the report.
         n_rounds: Bootstrap resamples of the intervals.
         n_test_rounds: Resamples and random swaps of the comparisons.
@@ -60,7 +61,7 @@ class Options:
 
     title: str = "Relation extraction report"
     threshold: float | None = None
-    label_thresholds: Mapping[str, float] = field(default_factory=dict)
+    thresholds: tuple[StoredThresholds, ...] = ()
     n_samples: int = 8
     n_rounds: int = 1000
     n_test_rounds: int = 10_000
@@ -88,10 +89,15 @@ def make_report(paths: Sequence[Path], options: Options | None = None) -> Report
     tallies: dict[str, dict[str, Tally]] = {}
     for name, path in zip(_names(paths), paths):
         info, records = load_run(path)
-        decision = Decision(options.threshold or 0.0, options.label_thresholds, info.negative)
+        decision = Decision(options.threshold or 0.0, negative=info.negative)
         tallies[name] = tally_documents(info, records, decision)
         runs.append(_report_run(name, info, records, decision, tallies[name], options))
     comparisons, notes = _compare(runs, tallies, options)
+    notes += [
+        f"No run here is of the data set, protocol and model that thresholds were found for: {_task(stored)}."
+        for stored in options.thresholds
+        if not any(stored.is_for(run.info) for run in runs)
+    ]
     notes += [
         f"{run.name} is about {run.part[0]:,} of the {run.part[1]:,} texts of {run.dataset}, {run.info.split}; the "
         "published figures are about all of them."
@@ -108,6 +114,10 @@ def make_report(paths: Sequence[Path], options: Options | None = None) -> Report
     )
 
 
+def _task(stored: StoredThresholds) -> str:
+    return ", ".join(str(stored.run[key]) for key in ("dataset", "split", "protocol") if key in stored.run)
+
+
 def load_run(path: Path) -> tuple[RunInfo, list[PairRecord]]:
     """Read a run; the pairs of one document share its text.
 
@@ -120,27 +130,6 @@ def load_run(path: Path) -> tuple[RunInfo, list[PairRecord]]:
     if not records:
         raise DataError(f"{path} holds no records. Expected at least one pair; was the data set empty?")
     return info, records
-
-
-def read_thresholds(path: Path) -> tuple[float | None, dict[str, float]]:
-    """Read the thresholds that `find_thresholds` wrote: the common one, and those of single labels.
-
-    Raises:
-        DataError: If the file cannot be read, or holds something else.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        common = data["threshold"]
-        labels = {str(label): float(value) for label, value in data["labels"].items()}
-        values = [*labels.values(), *([] if common is None else [float(common)])]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(
-            f"{path} does not hold thresholds ({type(error).__name__}: {error}). Expected a JSON object with the keys "
-            '"threshold" and "labels".'
-        ) from error
-    if any(not 0 <= value <= 1 for value in values):
-        raise DataError(f"{path} has a threshold outside 0..1. Expected probabilities.")
-    return (None if common is None else float(common)), labels
 
 
 def settle(info: RunInfo, records: Iterable[PairRecord], decision: Decision) -> Iterator[PairRecord]:
@@ -217,6 +206,14 @@ def _report_run(
         bins=tuple((b.score, b.right, b.n) for b in calibrated.bins) if calibrated else (),
         ece=calibrated.ece if calibrated else None,
         samples=draw_samples(settled, n_each=options.n_samples, seed=options.seed),
+        at=at_thresholds(
+            info,
+            records,
+            options.thresholds,
+            n_rounds=options.n_rounds,
+            level=options.confidence,
+            seed=options.seed,
+        ),
         part=_part(info, tallies),
     )
 

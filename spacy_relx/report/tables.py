@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from spacy_relx.report.confusion import OTHERS, confusion_table
 from spacy_relx.report.contents import DASH, WAY_TITLES, flatten
 from spacy_relx.report.published import dataset_title, figures_for, published
+from spacy_relx.report.thresholds import THRESHOLDS_NOTE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -109,9 +110,18 @@ def to_csv(report: Report) -> dict[str, str]:
     confusions = [
         (*key(run), gold, answer, n) for run in report.runs for (gold, answer), n in sorted(run.confusions.items())
     ]
+    at: list[Sequence[Any]] = []
+    for run in report.runs:
+        for found in run.at:
+            low, high = found.interval or (None, None)
+            at.append(
+                (*key(run), found.what, found.p, found.r, found.f, low, high, found.macro_f, found.false_positive_rate)
+            )
+    at_columns = ("threshold", "p", "r", "micro_f", "low", "high", "macro_f", "false_positive_rate")
     return {
         "results.csv": _csv((*head, "source", *columns, "n_pairs", "n_gold"), results),
         "labels.csv": _csv((*head, "label", "p", "r", "f", "n_gold", "n_answered", "n_hits"), labels),
+        "thresholds.csv": _csv((*head, *at_columns), at),
         "confusion.csv": _csv((*head, "gold", "answer", "n"), confusions),
     }
 
@@ -138,6 +148,7 @@ def to_markdown(report: Report) -> str:
         if has_published:
             about_them = published()
             lines += [f"Rows marked “published”: {about_them['note']} Source: {about_them['source']}.", ""]
+        lines += _md_thresholds([run for _, _, runs in groups for run in runs])
         comparisons = [c for c in report.comparisons if c.group[2] == way]
         if comparisons:
             compared = [
@@ -157,6 +168,25 @@ def to_markdown(report: Report) -> str:
     for run in report.runs:
         lines += [*_md_run(run), ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _md_thresholds(runs: Iterable[RunReport]) -> list[str]:
+    rows = [
+        (
+            _md(run.name),
+            _md(row.what),
+            _num(row.p),
+            _num(row.r),
+            f"**{_num(row.f)}**",
+            _interval(row.interval),
+            _num(row.macro_f),
+            _num(row.false_positive_rate),
+        )
+        for run in runs
+        for row in run.at
+    ]
+    header = ("Run", "threshold", "P", "R", "micro-F1", "interval", "macro-F1", "FP rate")
+    return ["### With thresholds", "", THRESHOLDS_NOTE, "", *_md_table(header, rows), ""] if rows else []
 
 
 def _md_run(run: RunReport) -> list[str]:
@@ -213,16 +243,16 @@ def _md_sample(sample: Sample) -> str:
 
 def _result_row(run: RunReport) -> Sequence[str]:
     s = run.scores
-    interval = DASH if s.interval is None else f"{s.interval[0]:.3f}{DASH}{s.interval[1]:.3f}"
     rates = (s.macro_f, s.ceiling, s.candidate_recall, s.false_positive_rate)
     name = _md(run.name) + (f" ({run.part[0]:,} of {run.part[1]:,} texts)" if run.part else "")
-    return (name, _num(s.p), _num(s.r), f"**{_num(s.f)}**", interval, *map(_num, rates), str(s.n_pairs))
+    return (name, _num(s.p), _num(s.r), f"**{_num(s.f)}**", _interval(s.interval), *map(_num, rates), str(s.n_pairs))
 
 
 def _run_json(run: RunReport) -> dict[str, Any]:
     return {
         "name": run.name,
         "threshold": run.threshold,
+        "at_thresholds": [asdict(row) for row in run.at],
         "part": run.part,
         "info": asdict(run.info),
         "scores": asdict(run.scores),
@@ -259,6 +289,10 @@ def _md(text: str) -> str:
 
 def _num(value: float | None) -> str:
     return DASH if value is None else f"{value:.3f}"
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    return DASH if interval is None else f"{interval[0]:.3f}{DASH}{interval[1]:.3f}"
 
 
 def _signed(interval: tuple[float, float] | None) -> str:

@@ -18,6 +18,7 @@ from spacy_relx.report.contents import WAY_TITLES
 from spacy_relx.report.published import dataset_title, figures_for, published
 from spacy_relx.report.samples import KINDS
 from spacy_relx.report.tables import COMPARISON_NOTE, by_way, settings_of, to_csv, to_json, to_markdown
+from spacy_relx.report.thresholds import THRESHOLDS_NOTE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +76,7 @@ def to_html(report: Report, *, with_plots: bool = True) -> str:
         confidence=f"{report.confidence:.0%}",
         published=published(),
         comparison_note=COMPARISON_NOTE,
+        thresholds_note=THRESHOLDS_NOTE,
         sections=_sections(report, anchors, with_plots),
         runs=[_run(run, anchors[run.name], with_plots) for run in report.runs],
     )
@@ -94,7 +96,13 @@ def _sections(report: Report, anchors: dict[str, str], with_plots: bool) -> list
             {
                 "title": f"{dataset_title(dataset)}, {split}",
                 "runs": [
-                    {"name": run.name, "anchor": anchors[run.name], "scores": run.scores, "part": run.part}
+                    {
+                        "name": run.name,
+                        "anchor": anchors[run.name],
+                        "scores": run.scores,
+                        "part": run.part,
+                        "at": run.at,
+                    }
                     for run in runs
                 ],
                 "published": figures_for(runs[0].info),
@@ -108,6 +116,7 @@ def _sections(report: Report, anchors: dict[str, str], with_plots: bool) -> list
                 "title": title,
                 "about": about,
                 "groups": shown,
+                "has_thresholds": any(run.at for _, _, runs in groups for run in runs),
                 "has_published": any(group["published"] for group in shown),
                 "overview": _overview(way, shown) if with_plots else "",
                 "comparisons": [c for c in report.comparisons if c.group[2] == way],

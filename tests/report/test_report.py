@@ -19,6 +19,7 @@ from spacy_relx.cli import app
 from spacy_relx.errors import ConfigError, DataError
 from spacy_relx.evaluation.metrics import Decision
 from spacy_relx.evaluation.records import MentionRecord, PairRecord, RunInfo, write_records
+from spacy_relx.evaluation.thresholds import StoredThresholds
 from spacy_relx.report import Options, make_report, plots, write_report
 from spacy_relx.report.confusion import (
     NO_ANSWER,
@@ -439,6 +440,69 @@ def test_long_settings_are_flattened() -> None:
     }  # fmt: skip
 
 
+# Thresholds.
+
+
+def own_threshold(**more: Any) -> dict[str, Any]:
+    """Settings of a run of a model, with the pipeline's own threshold."""
+    schema = {"labels": {"works_for": None, "founded": {"threshold": 0.9}}}
+    return {"model": {"base": "m"}, "scoring": "trie", "threshold": 0.5, "schema": schema} | more
+
+
+def found_on(**run: str) -> StoredThresholds:
+    return StoredThresholds(0.7, {"works_for": 0.3}, {"model": {"base": "m"}, "scoring": "trie"} | run)
+
+
+DEV = {"dataset": "conll04", "split": "dev", "protocol": "gold_entities"}
+
+
+def test_figures_with_thresholds_by_hand(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run.jsonl", protocol="gold_entities", **own_threshold())
+    other = write_run(tmp_path / "other.jsonl", protocol="gold_entities", **own_threshold(model={"base": "n"}))
+    given = write_run(tmp_path / "given.jsonl", **own_threshold())
+    report = make_report([path, other, given], Options(thresholds=(found_on(**DEV),), **QUICK))
+    assert not [note for note in report.notes if "thresholds" in note]
+    assert [bool(run.at) for run in report.runs] == [True, False, False]
+    # Answers: works_for .95 (right), founded .8 (right), founded .6, works_for .4, and one outside the labels.
+    assert [(row.what, row.p, row.r) for row in report.runs[0].at] == [
+        ("none: every answer counts", 2 / 5, 2 / 7),
+        ("0.5 and the labels' own: as the pipeline is set", 1 / 2, 1 / 7),
+        ("0.700: best for all labels on dev", 2 / 3, 2 / 7),
+        ("by label: best on dev", 2 / 4, 2 / 7),
+    ]
+    assert report.runs[0].scores.p == 2 / 5
+
+
+def test_thresholds_have_a_table_of_their_own(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run.jsonl", protocol="gold_entities", **own_threshold())
+    report = make_report([path], Options(thresholds=(found_on(**DEV),), **QUICK))
+    page = write_report(report, tmp_path / "out", with_plots=False)[0].read_text()
+    assert page.count("best for all labels on dev") == 1
+    assert "### With thresholds" in to_markdown(report)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "thresholds.csv").read_text())))
+    data = json.loads((tmp_path / "out" / "report.json").read_text())["protocols"]["gold_entities"][0]["runs"][0]
+    assert [row["threshold"] for row in rows] == [row["what"] for row in data["at_thresholds"]]
+    assert [float(row["micro_f"]) for row in rows] == [row["f"] for row in data["at_thresholds"]]
+
+
+def test_thresholds_of_another_task_or_of_the_shown_data(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run.jsonl", protocol="gold_entities", **own_threshold())
+    elsewhere = found_on(dataset="gids", split="dev", protocol="gold_entities")
+    report = make_report([path], Options(thresholds=(elsewhere,), **QUICK))
+    assert report.runs[0].at == ()
+    assert [note for note in report.notes if "gids, dev, gold_entities" in note]
+    with pytest.raises(DataError, match="the run is about the same split"):
+        make_report([path], Options(thresholds=(found_on(**(DEV | {"split": "test"})),), **QUICK))
+    with pytest.raises(DataError, match="2 files hold thresholds for conll04"):
+        make_report([path], Options(thresholds=(found_on(**DEV), found_on(**DEV)), **QUICK))
+
+
+def test_where_no_threshold_helps_on_development_data_none_is_shown(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run.jsonl")
+    report = make_report([path], Options(thresholds=(StoredThresholds(None),), **QUICK))
+    assert [row.what for row in report.runs[0].at] == ["none: every answer counts"]
+
+
 # Plots.
 
 
@@ -463,6 +527,9 @@ def test_without_matplotlib_the_error_says_what_to_do(monkeypatch: pytest.Monkey
 # The command.
 
 
+TABLES = ("results", "labels", "thresholds", "confusion")
+
+
 def invoke(*arguments: object) -> Any:
     return CliRunner().invoke(app, [str(argument) for argument in ("report", *arguments)])
 
@@ -474,7 +541,7 @@ def test_command(tmp_path: Path, runs: list[Path]) -> None:
     assert result.exit_code == 0, result.output
     assert result.stdout.strip() == str(tmp_path / "out" / "report.html")
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"report.html", "report.md", "report.json", "results.csv", "labels.csv", "confusion.csv"}
+    assert names == {"report.html", "report.md", "report.json", *(f"{table}.csv" for table in TABLES)}
 
 
 def test_command_errors(tmp_path: Path) -> None:

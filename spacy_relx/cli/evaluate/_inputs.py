@@ -104,17 +104,10 @@ def decision_of(threshold: float, file: Path | None, negative: str | None) -> De
     Raises:
         DataError: If the file holds no thresholds.
     """
-    import json
-
-    from spacy_relx.errors import DataError
     from spacy_relx.evaluation.metrics import Decision
+    from spacy_relx.evaluation.thresholds import StoredThresholds
 
     if file is None:
         return Decision(threshold, negative=negative)
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-        labels = {str(name): float(value) for name, value in data["labels"].items()}
-        common = threshold if data["threshold"] is None else float(data["threshold"])
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(f"{file} holds no thresholds: {error!r}. Expected what `evaluate threshold` writes.") from error
-    return Decision(common, labels, negative)
+    found = StoredThresholds.read(file)
+    return Decision(threshold if found.threshold is None else found.threshold, found.labels, negative)
