@@ -9,12 +9,13 @@ import logging
 import warnings
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from spacy.training import validate_examples
 from spacy.util import create_default_optimizer, resolve_dot_names
 
-from spacy_relx.errors import DataError, RelxWarning, SchemaError
+from spacy_relx.errors import ConfigError, DataError, RelxWarning, SchemaError
 from spacy_relx.evaluation.counts import negative_labels
 from spacy_relx.label_set import Schema, take_negative
 from spacy_relx.relation import is_annotated
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from spacy_relx.training.settings import TrainingSettings
 
 _log = logging.getLogger("spacy_relx")
+_SOURCED = (
+    "spaCy initialises no component that has a `source`: give it a factory, and the trained adapter in its model block."
+)
 
 
 @dataclass
@@ -50,6 +54,8 @@ class Course:
     Attributes:
         demonstrations: The corpus to draw them from, where the mixture wants any.
         seen: How often each context was trained on, which is its epoch.
+        open_checkpoint: What the first update does first. Who only looks at the pipeline (`debug data`, `init labels`)
+            is not refused for the checkpoint of another run.
         replay: The way through what an earlier, killed run has done.
         n_relations: Gold relations that `initialize` saw; None where it was not called, or with no data.
         settle: Leaves out of a context what other Docs of the same text say more about.
@@ -59,6 +65,7 @@ class Course:
 
     demonstrations: Demonstrations | None = None
     seen: Counter[str] = field(default_factory=Counter)
+    open_checkpoint: Callable[[], Replay] | None = None
     replay: Replay | None = None
     n_relations: int | None = None
     settle: Callable[[AnnotatedContext], AnnotatedContext] | None = None
@@ -132,7 +139,7 @@ class TrainableRelations:
         if self.training.mixture.examples is not None:
             self._course.demonstrations = Demonstrations(map(self._course.settle, contexts))
         if self.training.checkpoint is not None:
-            self._course.replay = self._replay(contexts, nlp)
+            self._course.open_checkpoint = self._opens_checkpoint(contexts, nlp)
 
     def update(
         self,
@@ -152,7 +159,8 @@ class TrainableRelations:
 
         Raises:
             DataError: If there is nothing to learn from, or the data does not fit the labels.
-            TrainingError: If the loss is not finite.
+            ConfigError: If demonstrations are to be drawn, and the component was not initialised with data.
+            TrainingError: If the loss is not finite, or `training.checkpoint` holds the checkpoint of another run.
         """
         losses = {} if losses is None else losses
         losses.setdefault(self.name, 0.0)
@@ -161,6 +169,8 @@ class TrainableRelations:
         docs = self._annotated(examples)
         if not docs:
             return losses
+        if self._course.open_checkpoint is not None:
+            self._course.replay, self._course.open_checkpoint = self._course.open_checkpoint(), None
         session = self._session()
         if not self._catches_up:
             groups = list(self._rows(docs, draw=True))
@@ -229,7 +239,7 @@ class TrainableRelations:
         """Whether a run that goes on is still where it has been: predictions are not needed, scores are known."""
         return self._course.replay is not None and self._course.replay.is_running
 
-    def _replay(self, contexts: Iterable[AnnotatedContext], nlp: Language | None) -> Replay:
+    def _opens_checkpoint(self, contexts: Iterable[AnnotatedContext], nlp: Language | None) -> Callable[[], Replay]:
         from spacy_relx.training.replay import Replay, run_identity  # imports torch
 
         config = nlp.config.interpolate() if nlp is not None else {}
@@ -242,7 +252,7 @@ class TrainableRelations:
             model=self._shim.spec.to_dict(),
             evaluation=() if nlp is None else self._evaluation_data(nlp, config),
         )
-        return Replay(self.training, identity, loop.get("score_weights", {}))
+        return partial(Replay, self.training, identity, loop.get("score_weights", {}))
 
     def _evaluation_data(self, nlp: Language, config: Mapping[str, Any]) -> list[object]:
         """What spaCy's loop evaluates on: texts, the mentions to ask about, and gold relations."""
@@ -310,15 +320,28 @@ class TrainableRelations:
         self._course.n_relations = None
 
     def _session(self) -> TrainingSession:
+        self._check_demonstrations()
         if self._course.n_relations is None and self.training.checkpoint is not None and self._shim.training is None:
             warnings.warn(
                 f"{self.name!r} was not initialised with training data, so no checkpoint is written to "
-                f"{self.training.checkpoint}, and a run that is killed cannot go on. spaCy initialises no component "
-                "that has a `source`: give it a factory, and the trained adapter in its model block.",
+                f"{self.training.checkpoint}, and a run that is killed cannot go on. {_SOURCED}",
                 RelxWarning,
                 stacklevel=2,
             )
         return self._shim.start_training(self.training)
+
+    def _check_demonstrations(self) -> None:
+        """Refuse to draw demonstrations from data that nobody gave."""
+        wanted = self.training.mixture.examples
+        if wanted is None or self._course.demonstrations is not None:
+            return
+        if any(wanted):
+            raise ConfigError(
+                f"training.mixture.examples is {list(wanted)}, and {self.name!r} was not initialised with training "
+                f"data, from which it could draw them. {_SOURCED} Or set training.mixture.examples to null, for the "
+                "prompt's own examples."
+            )
+        self._course.demonstrations = Demonstrations(())
 
     def _rows(self, docs: Iterable[Doc], *, draw: bool) -> Iterator[RowGroup]:
         """The rows of some Docs; `draw`: with the next draws of each context."""

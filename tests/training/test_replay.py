@@ -30,10 +30,13 @@ from lessons import (
     write_corpus,
 )
 from safetensors.torch import load_file
+from spacy.cli._util import app
 from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
 from tiny import FACTORY
+from typer.testing import CliRunner
 
+from spacy_relx.engine import loading
 from spacy_relx.errors import RelxWarning, TrainingError
 from spacy_relx.training import checkpoint as checkpoints
 from spacy_relx.training.session import TrainingSession
@@ -131,6 +134,10 @@ def run(
             BEFORE_UPDATE.clear()
     table = [line.split() for line in out.getvalue().splitlines() if line.split()[:1] and line.split()[0].isdigit()]
     return Run(nlp, folder, table, n_computed)
+
+
+def train_quietly(config: Any) -> None:
+    train(init_nlp(config), None, stdout=io.StringIO(), stderr=io.StringIO())
 
 
 def _checkpointed(checkpoint: Path | None) -> dict[str, Any]:
@@ -351,8 +358,8 @@ def test_other_evaluation_data_are_refused(tiny_llama: Path, tmp_path: Path, che
     optimizer = {"@optimizers": "Adam.v1", "learn_rate": 0.02, "L2": 0.01, "use_averages": True}
     loop: dict[str, Any] = {"max_steps": N_STEPS - 1, "dropout": 0.3, "optimizer": optimizer, "seed": 3}
     with pytest.raises(TrainingError, match="other evaluation data"):
-        init_nlp(train_config(nlp, corpus, other, **loop))
-    init_nlp(train_config(nlp, corpus, corpus, **loop))
+        train_quietly(train_config(nlp, corpus, other, **loop))
+    train_quietly(train_config(nlp, corpus, corpus, **loop))
 
 
 def test_a_setting_behind_a_variable_counts(tiny_llama: Path, tmp_path: Path) -> None:
@@ -362,11 +369,32 @@ def test_a_setting_behind_a_variable_counts(tiny_llama: Path, tmp_path: Path) ->
         made["system"]["seed"] = seed
         return made
 
-    train(init_nlp(config(1)), None, stdout=io.StringIO(), stderr=io.StringIO())
+    train_quietly(config(1))
     assert (tmp_path / "checkpoint").is_dir()
-    init_nlp(config(1))
+    train_quietly(config(1))
     with pytest.raises(TrainingError, match=r"other \[training\] settings"):
-        init_nlp(config(2))
+        train_quietly(config(2))
+
+
+@pytest.mark.parametrize("command", [("debug", "data"), ("init", "labels")], ids=" ".join)
+def test_who_does_not_train_is_not_refused(
+    tmp_path: Path, checkpoint: Path, command: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(spec: Any, progress: Any = None, trainable: bool = False) -> Any:
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr(loading, "load_model", refuse)
+    before = files(checkpoint)
+    corpus = write_corpus(tmp_path / "train.spacy", annotated()[:2] * 60)  # fewer are an error of `debug data`
+    config = train_config(learner("nowhere/at-all", training=_checkpointed(checkpoint)), corpus)
+    config.to_disk(tmp_path / "train.cfg")
+    arguments = [*command, str(tmp_path / "train.cfg"), *([str(tmp_path / "labels")] if command[0] == "init" else [])]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    # Training with the same config is refused, before any weights are loaded.
+    with pytest.raises(TrainingError, match="belongs to a run with other model"):
+        train_quietly(config)
+    assert files(checkpoint) == before
 
 
 # Damage.

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import spacy
 import torch
-from lessons import LESSONS, annotated, examples, learner, part, train_config, write_corpus
+from lessons import EVERYTHING, LESSONS, annotated, examples, learner, part, train_config, write_corpus
 from safetensors.torch import load_file
 from spacy.cli.train import train as train_command
 from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
 from tiny import FACTORY
 
-from spacy_relx.errors import DataError
+from spacy_relx.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,6 +121,28 @@ def test_a_trained_pipeline_is_trained_on(tiny_llama: Path, tmp_path: Path) -> N
     again = table(out.getvalue())[1]
     assert float(again[0][2]) < float(rows[0][2]) / 3
     assert float(again[0][-1]) > float(rows[0][-1])
+
+
+def test_demonstrations_cannot_be_drawn_from_data_that_nobody_gave(tiny_llama: Path, tmp_path: Path) -> None:
+    """spaCy initialises no sourced component; with a factory and the trained adapter, the same is possible."""
+    corpus = write_corpus(tmp_path / "train.spacy", annotated(EASY))
+    drawn = {"mixture": EVERYTHING | {"examples": [1, 2]}}
+    settings = SETTINGS | {"max_steps": 2, "eval_frequency": 2}
+    trained(learner(tiny_llama, training=drawn), corpus, tmp_path / "first", **settings)
+    first = tmp_path / "first" / "model-last"
+    config = train_config(learner(tiny_llama), corpus, **settings)
+    config["components"][FACTORY] = {"source": str(first)}
+    with pytest.raises(ConfigError, match=r"mixture.examples is \[1, 2\].*not initialised.*give it a factory, and the"):
+        train(init_nlp(config), None, stdout=io.StringIO(), stderr=io.StringIO())
+    with pytest.raises(ConfigError, match="not initialised with training data"):
+        spacy.load(first).update(examples(annotated(EASY)))
+    adapter = str(first / FACTORY / "adapter")
+    trained(learner(tiny_llama, model={"adapter": adapter}, training=drawn), corpus, tmp_path / "second", **settings)
+
+
+def test_no_demonstrations_need_no_data(tiny_llama: Path) -> None:
+    nlp = learner(tiny_llama, training={"mixture": EVERYTHING | {"examples": [0]}})
+    assert part(nlp).get_loss(examples())[0] == part(learner(tiny_llama)).get_loss(examples())[0]
 
 
 def test_a_frozen_extractor_is_evaluated_and_kept(tiny_llama: Path, tmp_path: Path) -> None:
