@@ -1,15 +1,19 @@
 """What a model's licence asks of those who pass a pipeline on; so far, that of the Llama models.
 
 Saved pipelines carry the notice, in the component's folder and in their meta, which `spacy package` prints in the
-README. Whether somebody distributes a pipeline is theirs to know; this module only tells them what follows.
+README, and saving one under a name that the licence does not want is a warning. Whether somebody distributes a pipeline
+is theirs to know; this module only tells them what follows.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from spacy_relx.errors import RelxWarning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +67,24 @@ def add_to_meta(meta: dict[str, Any], notice: str) -> None:
         meta["notes"] = f"{notes}\n\n{notice}" if notes else notice
     if meta.get("name", UNNAMED) == UNNAMED:
         meta["name"] = LLAMA_NAME
+
+
+def advice_on_name(name: str) -> str | None:
+    """Return what is wrong with the name of a pipeline on a Llama base, or None if it begins as the licence wants."""
+    if name.lower().startswith("llama"):
+        return None
+    return (
+        f"The pipeline is called {name!r} and has a Llama base, whose licence wants the name of what was made with it "
+        f'to begin with "Llama". Before passing it on, set nlp.meta["name"] = "Llama_{name}" and save it again, or give '
+        "`spacy package` such a name with --name."
+    )
+
+
+def warn_of_name(meta_file: Path) -> None:
+    """Warn if a saved pipeline's meta has a name that a Llama base does not go with; no file, no warning."""
+    for name in _written(meta_file, "name"):
+        if (advice := advice_on_name(name)) is not None:
+            warnings.warn(advice, RelxWarning, stacklevel=2)
 
 
 def _names(spec: ModelSpec) -> Iterator[str]:

@@ -21,7 +21,7 @@ from spacy_relx.candidates import EntityPairs, context_text
 from spacy_relx.engine.packing import count_tokens
 from spacy_relx.engine.types import FreeAnswer, Question, Ranking
 from spacy_relx.errors import ConfigError, RelxWarning
-from spacy_relx.licences import NOTICE_FILE, add_to_meta
+from spacy_relx.licences import NOTICE_FILE, add_to_meta, warn_of_name
 from spacy_relx.models import EngineShim, engine_shim
 from spacy_relx.prompts import GenTunePrompt, PromptBuilder
 from spacy_relx.schema import MissingSchema, Schema
@@ -348,6 +348,7 @@ class RelationExtractor(TrainableRelations, Pipe):  # type: ignore[misc]
         srsly.write_json(path / "settings.json", self._saved())
         if self._shim.notice is not None:
             (path / NOTICE_FILE).write_text(f"{self._shim.notice}\n", encoding="utf8")
+            warn_of_name(path.parent / "meta.json")  # spaCy writes it before the components, which do not know it
         else:
             (path / NOTICE_FILE).unlink(missing_ok=True)
         # The folder may hold the adapter of a pipeline that was saved there before; it would win when this is loaded.

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from spacy_relx.cli import app
 from spacy_relx.engine.spec import EMBEDDED_BASE, ModelSpec
+from spacy_relx.errors import RelxWarning
 from spacy_relx.licences import BUILT_WITH, add_to_meta, notice_for
 
 if TYPE_CHECKING:
@@ -104,6 +105,31 @@ def test_the_package_and_its_readme_carry_it(tmp_path: Path) -> None:
     folder = tmp_path / "en_Llama_pipeline-0.0.0"
     assert BUILT_WITH in (folder / "README.md").read_text(encoding="utf8")
     assert (folder / "en_Llama_pipeline" / "en_Llama_pipeline-0.0.0" / FACTORY / "NOTICE").is_file()
+
+
+@pytest.mark.parametrize("name", ["Llama_mine", "llama-mine"])
+def test_a_name_that_begins_with_llama_is_kept(name: str, tmp_path: Path) -> None:
+    nlp = pipeline(**FLAGSHIP)
+    nlp.meta["name"] = name
+    nlp.to_disk(tmp_path)
+    assert json.loads((tmp_path / "meta.json").read_text())["name"] == name
+
+
+def test_saving_under_another_name_warns_and_info_tells_it_again(tmp_path: Path) -> None:
+    nlp = pipeline(**FLAGSHIP)
+    nlp.meta["name"] = "mine"
+    with pytest.warns(RelxWarning, match=r"called 'mine'.*nlp\.meta\[\"name\"\] = \"Llama_mine\""):
+        nlp.to_disk(tmp_path / "saved")
+    assert facts("--pipeline", tmp_path / "saved")["name"].startswith("The pipeline is called 'mine'")
+    result = CliRunner().invoke(app, ["info", "--pipeline", str(tmp_path / "saved")])
+    assert "The pipeline is called 'mine'" in result.stderr
+    # The component alone is saved without a pipeline's name.
+    nlp.get_pipe(FACTORY).to_disk(tmp_path / "alone" / FACTORY)
+    # Other bases may be called anything.
+    other = pipeline()
+    other.meta["name"] = "mine"
+    other.to_disk(tmp_path / "other")
+    assert facts("--pipeline", tmp_path / "other")["name"] is None
 
 
 def test_another_pipeline_has_none_also_where_one_was_saved_before(tmp_path: Path) -> None:

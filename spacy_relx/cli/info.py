@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spacy_relx.cli._common import Debug, errors_as_messages, stdout
+from spacy_relx.cli._common import Debug, errors_as_messages, stderr, stdout
 from spacy_relx.cli._pipeline import FACTORY, component_name, component_settings, load_pipeline
 
 if TYPE_CHECKING:
@@ -48,12 +48,14 @@ def info(
 
             stdout().print(srsly.json_dumps(facts, indent=2))
             return
-        notice = facts.pop("notice")
+        notice, advice = facts.pop("notice"), facts.pop("name")
         width = max(map(len, facts))
         for name, value in facts.items():
             stdout().print(f"{name:<{width}}  {'-' if value is None else value}")
         if notice is not None:
             stdout().print(f"\n{notice}")
+        if advice is not None:
+            stderr().print(f"\n{advice}")
 
 
 def _facts(nlp: Any) -> Iterator[tuple[str, Any]]:
@@ -63,6 +65,7 @@ def _facts(nlp: Any) -> Iterator[tuple[str, Any]]:
     from spacy_relx.cache import cache_dir
     from spacy_relx.engine.device import choose_device, choose_dtype
     from spacy_relx.errors import ModelError
+    from spacy_relx.licences import advice_on_name
 
     name = component_name(nlp) or FACTORY
     shim = nlp.get_pipe(name)._shim
@@ -91,6 +94,7 @@ def _facts(nlp: Any) -> Iterator[tuple[str, Any]]:
     yield "weights in memory", None if base is None or dtype is None else _memory(base, spec.quantization, dtype)
     yield "cache", str(cache_dir())
     yield "notice", shim.notice
+    yield "name", None if shim.notice is None else advice_on_name(nlp.meta["name"])
 
 
 def _local(spec: ModelSpec, *, adapter: bool) -> Path | None:
