@@ -23,7 +23,7 @@ from spacy_relx.schema import parse_labels
 from spacy_relx.schema_config import make_labels
 from spacy_relx.training.contexts import Settler
 from spacy_relx.training.demonstrations import Demonstrations
-from spacy_relx.training.groups import rng_for, rows
+from spacy_relx.training.groups import chunks, rng_for, rows
 from spacy_relx.training.sentences import Skipped, read_contexts
 
 if TYPE_CHECKING:
@@ -345,20 +345,22 @@ class TrainableRelations:
 
     def _rows(self, docs: Iterable[Doc], *, draw: bool) -> Iterator[RowGroup]:
         """The rows of some Docs; `draw`: with the next draws of each context."""
-        for read in read_contexts(self, docs):  # type: ignore[arg-type]
-            context = read if self._course.settle is None else self._course.settle(read)
-            yield from self._groups(context, self._course.seen[context.text])
+        settle = self._course.settle
+        read = read_contexts(self, docs)  # type: ignore[arg-type]
+        contexts = [context if settle is None else settle(context) for context in read]
+        for shared in chunks(contexts, self.training.mixture.texts):
+            yield from self._groups(shared, self._course.seen[shared[0].text])
             if draw:
-                self._course.seen[context.text] += 1
+                self._course.seen.update(context.text for context in shared)
 
-    def _groups(self, context: AnnotatedContext, epoch: int) -> list[RowGroup]:
+    def _groups(self, contexts: Sequence[AnnotatedContext], epoch: int) -> list[RowGroup]:
         mixture, settings = self.training.mixture, self.settings
         return rows(
-            context,
+            contexts,
             self.schema,
             settings.prompt,
             settings.negative_prompt,
             mixture,
-            rng_for(mixture, epoch, context.text),
+            rng_for(mixture, epoch, contexts[0].text),
             self._course.demonstrations,
         )

@@ -45,7 +45,7 @@ class Demonstrations:
         return sum(map(len, self._positives.values())) + len(self._negatives)
 
     def draw(
-        self, n: int, text: str, labels: Collection[str], negative: str | None, rng: Random
+        self, n: int, texts: Collection[str], labels: Collection[str], negative: str | None, rng: Random
     ) -> tuple[Example, ...]:
         """Draw demonstrations in random order, each of another text.
 
@@ -54,12 +54,12 @@ class Demonstrations:
 
         Args:
             n: How many; there may be fewer, where the data has no more.
-            text: The text that is asked about, which is never shown.
+            texts: The texts that are asked about, which are never shown.
             labels: Names of the relations that may be shown.
             negative: Name of the negative label; None: only relations are shown.
             rng: Draws.
         """
-        taken = {clean(text)}
+        taken = {clean(text) for text in texts}
         shown: list[Example] = []
         for i in range(n):
             of_none = negative is not None and (i == 1 or (i > 1 and rng.random() < 0.5))

@@ -40,7 +40,7 @@ def epoch_groups(
     epoch: int = 0,
     demonstrations: Demonstrations | None = None,
 ) -> Iterator[RowGroup]:
-    """Make the groups of one epoch, in the order of the contexts.
+    """Make the groups of one epoch, in the order of the contexts, or in random order where several share a group.
 
     Args:
         contexts: The contexts.
@@ -57,13 +57,22 @@ def epoch_groups(
     """
     if demonstrations is None and mixture.examples is not None:
         demonstrations = Demonstrations(contexts)
-    for context in contexts:
-        rng = rng_for(mixture, epoch, context.text)
-        yield from rows(context, schema, wording, no_relation, mixture, rng, demonstrations)
+    ordered = list(contexts)
+    if mixture.texts > 1:  # neighbours in a document would meet in one group in every epoch
+        Random(f"{mixture.seed}:{epoch}").shuffle(ordered)
+    for shared in chunks(ordered, mixture.texts):
+        rng = rng_for(mixture, epoch, shared[0].text)
+        yield from rows(shared, schema, wording, no_relation, mixture, rng, demonstrations)
+
+
+def chunks(contexts: Sequence[AnnotatedContext], n: int) -> Iterator[Sequence[AnnotatedContext]]:
+    """The contexts in order, `n` at a time; the last may be fewer."""
+    for start in range(0, len(contexts), n):
+        yield contexts[start : start + n]
 
 
 def rows(
-    context: AnnotatedContext,
+    contexts: Sequence[AnnotatedContext],
     schema: Schema,
     wording: GenTunePrompt,
     no_relation: str | None,
@@ -71,20 +80,20 @@ def rows(
     rng: Random,
     demonstrations: Demonstrations | None = None,
 ) -> list[RowGroup]:
-    """Make the groups of one context; see `epoch_groups` for the arguments and errors.
+    """Make the groups of some contexts that share their looks; see `epoch_groups` for the arguments and errors.
 
     A pair with several labels becomes a row for each. A pair without one is left out where it reads like a pair with
     one (two mentions of the same text), as no prompt tells them apart, unless it is annotated as holding nothing.
     """
-    _check(context, schema, mixture, demonstrations)
+    _check(contexts, schema, mixture, demonstrations)
     wording.fail()
     wording.validate(schema, no_relation)
-    made = (_group(context, schema, wording, no_relation, mixture, rng, demonstrations) for _ in range(mixture.groups))
+    made = (_group(contexts, schema, wording, no_relation, mixture, rng, demonstrations) for _ in range(mixture.groups))
     return [group for group in made if group is not None]
 
 
 def _group(
-    context: AnnotatedContext,
+    contexts: Sequence[AnnotatedContext],
     schema: Schema,
     wording: GenTunePrompt,
     no_relation: str | None,
@@ -93,13 +102,10 @@ def _group(
     demonstrations: Demonstrations | None,
 ) -> RowGroup | None:
     wording = _look(wording, mixture, rng)
-    questions = [
-        wording.user_text(context.text, pair.head, pair.tail, pair.head_type, pair.tail_type) for pair in context.pairs
-    ]
-    chosen = _chosen(context.pairs, questions, no_relation is not None, mixture, rng)
-    if not chosen:
+    asked = [row for context in contexts for row in _asked(context, wording, no_relation is not None, mixture, rng)]
+    if not asked:
         return None
-    needed = {label for i in chosen for label in context.pairs[i].labels}
+    needed = {label for _, pair in asked for label in pair.labels}
     if mixture.examples is None:
         wording, shown = _own_examples(wording, schema)
         needed |= shown
@@ -107,23 +113,36 @@ def _group(
     negative = None if no_relation is None else negative_label(schema, no_relation)
     if mixture.examples is not None and demonstrations is not None:
         name = None if negative is None else negative.name
-        drawn = demonstrations.draw(rng.choice(mixture.examples), context.text, shown_schema.names, name, rng)
+        texts = [context.text for context in contexts]
+        drawn = demonstrations.draw(rng.choice(mixture.examples), texts, shown_schema.names, name, rng)
         wording = replace(wording, examples=drawn)
     shown_schema, negative = _renamed(schema, shown_schema, negative, wording, mixture, rng)
     wording = _ordered(shown_schema, negative, wording, mixture, rng)
     said = None if negative is None else negative.prompt
     turns = tuple((turn["role"], turn["content"]) for turn in wording.messages(shown_schema, said))
     made = [
-        (questions[i], answer)
-        for i in chosen
-        for answer in ([shown_schema[label].prompt for label in context.pairs[i].labels] or [said or ""])
+        (question, answer)
+        for question, pair in asked
+        for answer in ([shown_schema[label].prompt for label in pair.labels] or [said or ""])
     ]
     answers = [label.prompt for label in shown_schema]
     return RowGroup(turns, tuple(made), tuple([*answers, said] if said is not None else answers))
 
 
-def _check(context: AnnotatedContext, schema: Schema, mixture: Mixture, demonstrations: Demonstrations | None) -> None:
-    for pair in context.pairs:
+def _asked(
+    context: AnnotatedContext, wording: GenTunePrompt, negatives: bool, mixture: Mixture, rng: Random
+) -> list[tuple[str, AnnotatedPair]]:
+    """The questions that become rows, with their pairs."""
+    questions = [
+        wording.user_text(context.text, pair.head, pair.tail, pair.head_type, pair.tail_type) for pair in context.pairs
+    ]
+    return [(questions[i], context.pairs[i]) for i in _chosen(context.pairs, questions, negatives, mixture, rng)]
+
+
+def _check(
+    contexts: Sequence[AnnotatedContext], schema: Schema, mixture: Mixture, demonstrations: Demonstrations | None
+) -> None:
+    for pair in (pair for context in contexts for pair in context.pairs):
         for label in pair.labels:
             if label not in schema:
                 raise DataError(

@@ -46,6 +46,8 @@ class Mixture:
         typed_user: A user turn with `{head_type}` and `{tail_type}`, or the path of a `.txt` file.
         wordings: A packaged file of other wordings by its name, or the path of a `.json` file.
         groups: Groups that are made from a context in an epoch, each with draws of its own.
+        texts: Contexts that share a group, and so a label list and demonstrations, whose tokens they then compute once
+            between them; their order in an epoch is random.
         seed: Of all draws.
     """
 
@@ -63,6 +65,7 @@ class Mixture:
     typed_user: str | None = None
     wordings: str | None = None
     groups: int = 1
+    texts: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -113,6 +116,7 @@ class Mixture:
             ("min_labels", 1, ", or null"),
             ("max_labels", 1, ", or null"),
             ("groups", 1, ""),
+            ("texts", 1, ""),
         ):
             value = getattr(self, name)
             if value is None and advice:
@@ -170,6 +174,7 @@ def make_mixture(
     typed_user: Any = None,
     wordings: Any = None,
     groups: Any = 1,
+    texts: Any = 1,
     seed: Any = 0,
 ) -> Mixture:
     """Create the settings `spacy-relx.Mixture.v1`; see `Mixture` for what they mean.
@@ -192,6 +197,7 @@ def make_mixture(
         typed_user=typed_user,
         wordings=wordings,
         groups=groups,
+        texts=texts,
         seed=seed,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import subprocess
 import sys
@@ -190,6 +191,32 @@ def test_epochs_and_seeds_draw_anew() -> None:
     assert rng_for(Mixture(), 0, "x").random() == rng_for(Mixture(), 0, "x").random()
 
 
+@settings(max_examples=80, deadline=None)
+@given(data=st.data(), n=st.integers(2, 4))
+def test_texts_that_share_a_group_lose_no_row_and_share_all_before_the_question(
+    wordings: str, data: st.DataObject, n: int
+) -> None:
+    mixture = replace(data.draw(mixtures(wordings)), texts=n, groups=1, negatives=None, negatives_alone=None, types=0)
+    texts = [replace(data.draw(contexts()), text=f"Text {i} with m0 , m1 , m2 and m3 .") for i in range(5)]
+    groups = list(epoch_groups(texts, SCHEMA, WORDING, NONE, mixture, 0, Demonstrations([*others(), *texts])))
+    alone = list(epoch_groups(texts, SCHEMA, WORDING, NONE, replace(mixture, texts=1), 0, Demonstrations(others())))
+    assert len(groups) <= math.ceil(5 / n)
+    questions = sorted(question for group in groups for question, _ in group.rows)
+    assert questions == sorted(question for group in alone for question, _ in group.rows)
+    for group in groups:
+        asked = {question.splitlines()[0] for question, _ in group.rows}
+        assert not any(content.splitlines()[0] in asked for role, content in group.turns if role == "user")
+        assert all(answer in group.labels for _, answer in group.rows)
+
+
+def test_texts_meet_others_in_each_epoch() -> None:
+    def meetings(epoch: int) -> set[frozenset[str]]:
+        groups = epoch_groups(others(), PLAIN, WORDING, NONE, Mixture(texts=2), epoch)
+        return {frozenset(question.splitlines()[0] for question, _ in group.rows) for group in groups}
+
+    assert len(set().union(*map(meetings, range(8)))) > 3
+
+
 # Which pairs
 
 
@@ -360,7 +387,7 @@ def test_types_are_shown_in_questions_and_demonstrations() -> None:
 def test_demonstrations_are_of_other_texts(n: int, texts: list[AnnotatedContext], seed: int, none: str | None) -> None:
     pool = [replace(context, text=f"{context.text} {i % 3}") for i, context in enumerate(texts)]
     labels = ("a", "b")
-    drawn = Demonstrations(pool).draw(n, pool[0].text if pool else "x", labels, none, random.Random(seed))
+    drawn = Demonstrations(pool).draw(n, [pool[0].text if pool else "x"], labels, none, random.Random(seed))
     shown = [example.text for example in drawn]
     assert len(drawn) <= n
     assert len(set(shown)) == len(shown)
@@ -444,7 +471,7 @@ def test_settings_that_contradict_each_other() -> None:
     with pytest.raises(ConfigError, match=r"no setting 'negativs'. Did you mean 'negatives'\?"):
         mixture_from({"negativs": 1})
     with pytest.raises(ConfigError, match=r"examples is \[2\], and there is nothing to draw demonstrations from"):
-        rows(others()[0], PLAIN, WORDING, NONE, Mixture(examples=(2,)), random.Random(0))
+        rows(others()[:1], PLAIN, WORDING, NONE, Mixture(examples=(2,)), random.Random(0))
 
 
 def test_settings_from_a_config_and_back() -> None:
