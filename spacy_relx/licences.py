@@ -75,8 +75,8 @@ def advice_on_name(name: str) -> str | None:
         return None
     return (
         f"The pipeline is called {name!r} and has a Llama base, whose licence wants the name of what was made with it "
-        f'to begin with "Llama". Before passing it on, set nlp.meta["name"] = "Llama_{name}" and save it again, or give '
-        "`spacy package` such a name with --name."
+        f'to begin with "Llama". Before passing it on, set nlp.meta["name"] = "Llama_{name}" and save it again, or '
+        "give `spacy package` such a name with --name."
     )
 
 
