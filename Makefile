@@ -4,6 +4,7 @@
 #   PYTHON        the interpreter to build the environment with (3.11 or newer)
 #   TORCH_INDEX   where torch comes from; on Linux without a GPU, https://download.pytorch.org/whl/cpu saves gigabytes
 #   PYTEST_ARGS   passed on to pytest
+#   MIRROR        for `make test-data`: a folder laid out like assets/, used before the network
 #   BENCH_ARGS    passed on to the benchmarks
 #   GPU_PYTHON    for `make bench-gpu`: an interpreter that has torch, transformers, peft and bitsandbytes; no spaCy needed
 
@@ -11,6 +12,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
+MIRROR ?=
 BENCH_ARGS ?=
 GPU_PYTHON ?= $(PYTHON)
 
@@ -18,7 +20,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test test-gpu lint wheel bench bench-gpu clean
+.PHONY: demo test test-data test-gpu lint wheel bench bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m spacy_relx fetch
@@ -27,6 +29,11 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m spacy_relx fetch
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# The readers against the published sizes; the data sets are fetched to assets/, 31 MB.
+test-data: $(VENV)/.installed-dev
+	$(BIN)/python scripts/fetch_data.py project.yml --mirror "$(MIRROR)"
+	SPACY_RELX_DATA=assets $(BIN)/python -m pytest tests/data/test_published.py $(PYTEST_ARGS)
 
 test-gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m spacy_relx fetch
