@@ -14,8 +14,13 @@ from typing import Annotated
 
 import typer
 
+from spacy_relx.training.curves import draw_spacy_run
+
 ROOT = Path(__file__).resolve().parents[1]
-_COMPONENT = "components.llama_relation_extractor"
+FACTORY = "llama_relation_extractor"
+#: What spaCy's logger writes in the output folder.
+LOG = "log.jsonl"
+_COMPONENT = f"components.{FACTORY}"
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class Recipe:
             "paths.dev": f"corpus/{self.dev}",
             "paths.labels": str(ROOT / "spacy_relx" / "schemas" / f"{dataset}.json"),
             "paths.checkpoint": str(output / "checkpoint"),
+            "paths.log": str(output / LOG),
             **({"corpora.train.skip": "300", "corpora.dev.limit": "300"} if self.train == self.dev else {}),
             **self.overrides,
         }
@@ -66,12 +72,17 @@ def main(
     config: Annotated[Path, typer.Option(help="The config.")] = ROOT / "configs" / "train_lora.cfg",
     steps: Annotated[int, typer.Option(help="Optimiser steps; 0: as the config says.")] = 0,
 ) -> None:
-    """Train; the same command goes on after a kill."""
+    """Train, and draw the losses and scores; the same command goes on after a kill."""
     if dataset not in RECIPES:
         sys.exit(f"There is no recipe for {dataset!r}. Expected one of: {', '.join(RECIPES)}.")
     extra = ["--training.max_steps", str(steps)] if steps else []
     command = [sys.executable, "-m", "spacy", "train", str(config), "--output", str(output)]
-    sys.exit(subprocess.run([*command, *RECIPES[dataset].arguments(dataset, output), *extra], check=False).returncode)
+    # A run that goes on tells all from the start, but spaCy's logger writes to no file that is there.
+    (output / LOG).unlink(missing_ok=True)
+    done = subprocess.run([*command, *RECIPES[dataset].arguments(dataset, output), *extra], check=False)
+    if done.returncode == 0 and (curves := draw_spacy_run(output / LOG, FACTORY)) is not None:
+        print(f"Losses and scores: {curves}")
+    sys.exit(done.returncode)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 
 from spacy_relx.engine.spec import DTYPES, EMBEDDED_BASE, QUANTIZATIONS, ModelSpec
 from spacy_relx.errors import RelxError
+from spacy_relx.training.curves import draw_rows_run
 from spacy_relx.training.rows import read_rows
 from spacy_relx.training.settings import LoraSettings
 from spacy_relx.training.trainer import SCHEDULES, Trainer, TrainerSettings
@@ -50,7 +51,7 @@ def _train(options: argparse.Namespace) -> int:
     n_rows = sum(map(len, groups))
     _say(f"{len(groups)} groups, {n_rows} rows, {trainer.n_steps} steps" + (", resumed" if trainer.is_resumed else ""))
     trainer.run(lambda line: _tell(line, options.log_every))
-    curves = draw_curves(options.out)
+    curves = draw_rows_run(options.out)
     _say(f"adapter: {options.out / 'adapter'}" + (f", curves: {curves}" if curves else ""))
     return 0
 
@@ -67,36 +68,6 @@ def _tell(line: dict[str, Any], every: int) -> None:
 
 def _say(text: str) -> None:
     print(text, flush=True)  # noqa: T201
-
-
-def draw_curves(folder: Path) -> Path | None:
-    """Draw loss and development accuracy over the steps, if matplotlib is installed; return the picture's path."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return None
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axes = figure.subplots()
-    steps = [line["step"] for line in lines]
-    width = max(len(lines) // 50, 1)
-    losses = [line["loss"] for line in lines]
-    smooth = [sum(losses[max(0, i - width + 1) : i + 1]) / min(i + 1, width) for i in range(len(losses))]
-    axes.plot(steps, losses, color="0.8", linewidth=0.7, label="loss of a step")
-    axes.plot(steps, smooth, color="tab:blue", label=f"mean of {width}")
-    dev = [line for line in lines if "dev" in line]
-    if dev:
-        axes.plot([d["step"] for d in dev], [d["dev"]["loss"] for d in dev], "o-", color="tab:orange", label="dev loss")
-        right = axes.twinx()
-        right.plot([d["step"] for d in dev], [d["dev"]["accuracy"] for d in dev], "s--", color="tab:green")
-        right.set_ylabel("dev accuracy (green)")
-        right.set_ylim(0, 1)
-    axes.set(xlabel="step", ylabel="loss of a label token")
-    axes.set_ylim(bottom=0)
-    axes.legend(loc="upper right")
-    path = folder / "curves.svg"
-    figure.savefig(path)
-    return path
 
 
 def _parser() -> argparse.ArgumentParser:
