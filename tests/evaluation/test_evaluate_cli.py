@@ -391,8 +391,8 @@ def test_prompts(engine: list[Any], data: Path, tmp_path: Path) -> None:
     result = invoke(*common, "--train", data, "--out", tmp_path / "runs", "--system", "generic", "--system", "schema")
     assert result.exit_code == 0, result.output
     assert len(list((tmp_path / "runs").glob("*.jsonl"))) == 8
-    assert result.stdout.count("0.500") >= 8
-    assert "2 documents, 4 pairs" in result.stdout
+    assert result.stdout.count("0.500 [0.500, 0.500]") == 8
+    assert "2 documents, 4 pairs, cpu" in result.stdout
     assert len(engine) == 1  # one pipeline for all variants
     without = invoke(*common, "--system", "training", "--cue", "Answer:")
     assert without.exit_code == 0, without.output

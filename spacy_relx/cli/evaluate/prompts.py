@@ -9,7 +9,7 @@ import typer
 
 from spacy_relx.cli._common import Config, Debug, Labels, ModelPreset, Quiet, errors_as_messages
 from spacy_relx.cli._pipeline import component_name, load_pipeline
-from spacy_relx.cli._tables import figure, make_table, show
+from spacy_relx.cli._tables import figure, make_table, show, with_interval
 from spacy_relx.cli.evaluate._inputs import read_docs, settings_for
 from spacy_relx.cli.evaluate._options import DecodingName, Limit, NoRelation, ProtocolName
 from spacy_relx.cli.evaluate._outputs import progress
@@ -44,10 +44,12 @@ def compare_prompts(
 ) -> None:
     """Compare the published wordings on the same pairs: system text, cue, demonstrations, decoding.
 
-    Without --train or --examples there are no demonstrations. The best variant comes first.
+    Without --train or --examples there are no demonstrations. The best variant comes first; where intervals overlap, it
+    need not be the best one.
     """
     with errors_as_messages(debug):
-        from spacy_relx.evaluation.metrics import score
+        from spacy_relx.evaluation.bootstrap import intervals
+        from spacy_relx.evaluation.metrics import score, tally_documents
         from spacy_relx.evaluation.prompt_variants import (
             CUES,
             DECODINGS,
@@ -57,6 +59,7 @@ def compare_prompts(
             variants,
         )
         from spacy_relx.evaluation.records import write_records
+        from spacy_relx.models import engine_shim
         from spacy_relx.prompts import SYSTEM_PRESETS, make_gentune_prompt
 
         if protocol is ProtocolName.PREDICTED_ENTITIES:
@@ -66,6 +69,7 @@ def compare_prompts(
                 raise typer.BadParameter(f"--system is {name!r}. Expected one of {', '.join(SYSTEM_PRESETS)}.")
         nlp = load_pipeline("blank:en", settings_for(labels, model_preset, config, no_relation, protocol, None))
         component = nlp.get_pipe(component_name(nlp))
+        device = engine_shim(component.model).engine.device  # loads the model, so that no variant's seconds have that
         docs = list(read_docs(data, nlp.vocab, limit))
         shots: list[Any] = []
         if examples is not None:
@@ -92,30 +96,31 @@ def compare_prompts(
             )
             for number, (variant, info, records) in enumerate(stream, 1):
                 scores = score(info, records)
-                rows.append((scores.micro.f, variant, scores, info.counts["seconds"]))
+                sure = intervals(tally_documents(info, records))["micro_f"].to_dict()
+                rows.append((variant, scores, sure, info.counts["seconds"]))
                 tell(number)
                 if out is not None:
                     slug = f"{variant.system}-{variant.cue.strip(':').lower()}-{variant.n_examples}-{variant.decoding}"
                     write_records(out / f"{slug}.jsonl", info, records)
-        rows.sort(key=lambda row: -row[0])
+        rows.sort(key=lambda row: (row[1].micro.f, row[1].tally.macro_f or 0.0), reverse=True)
         show(
             make_table(
-                f"{data.stem}, {protocol.value}, {len(docs)} documents, {rows[0][2].n_asked} pairs",
-                ("system", "cue", "decoding", "examples", "F", "P", "R", "macro F", "outside", "seconds"),
+                f"{data.stem}, {protocol.value}, {len(docs)} documents, {rows[0][1].n_asked} pairs, {device}",
+                ("system", "cue", "decoding", "examples", "F [95 %]", "P", "R", "macro F", "outside", "seconds"),
                 [
                     (
                         variant.system,
                         variant.cue,
                         variant.decoding,
                         str(variant.n_examples),
-                        figure(scores.micro.f),
+                        with_interval(scores.micro.f, sure),
                         figure(scores.micro.p),
                         figure(scores.micro.r),
                         figure(scores.tally.macro_f),
                         str(scores.tally.n_outside),
                         f"{seconds:.1f}",
                     )
-                    for _, variant, scores, seconds in rows
+                    for variant, scores, sure, seconds in rows
                 ],
                 n_text=3,
             )
