@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from spacy_relx.cache import cache_dir
 from spacy_relx.engine.answer_store import AnswerStore
+from spacy_relx.engine.checkpoint import weight_files
 from spacy_relx.engine.search import DEFAULT_TOLERANCE
 from spacy_relx.engine.types import DEFAULT_NEW_TOKENS, FreeAnswer, LabelIds, LabelScore, Ranking
 from spacy_relx.errors import ConfigError
@@ -152,15 +153,26 @@ class CachedEngine:
 
 
 def _identity(engine: PackedEngine | ReferenceEngine) -> dict[str, Any]:
-    """What computes the answers. The fingerprint stands for weights, adapter, quantisation and number format."""
+    """What computes the answers.
+
+    The fingerprint stands for weights, adapter, quantisation and number format. Of the base it has seen samples, and
+    somebody may have edited a few rows between them: so size and time of its files count, too.
+    """
+    folder = engine.loaded.base_folder
     config = engine.loaded.model.config.to_dict()  # type: ignore[operator, union-attr]
     return {
         "weights": engine.loaded.fingerprint,
+        "files": [] if folder is None else [_size_and_time(path) for path in weight_files(folder)],
         "config": {name: value for name, value in config.items() if name not in _NOT_COMPUTED},
         "engine": type(engine).__name__,
         "device": engine.device.type,
         "versions": [version(name) for name in ("spacy-relx", "torch", "transformers")],
     }
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    facts = path.stat()
+    return facts.st_size, facts.st_mtime_ns
 
 
 def _digest(value: object) -> bytes:

@@ -57,6 +57,7 @@ class LoadedModel:
         base_fingerprint: 32 hexadecimal digits for the base's weights alone.
         adapter_info: Empty without an adapter; else `config` (its `adapter_config.json`), `metadata` (what
             spacy-relx left in it: `base_fingerprint`, `threshold`, `schema`), `sha256` and `merged`.
+        base_folder: Where the base's weights were read from.
     """
 
     model: torch.nn.Module
@@ -67,6 +68,7 @@ class LoadedModel:
     fingerprint: str
     base_fingerprint: str
     adapter_info: dict[str, Any] = field(default_factory=dict)
+    base_folder: Path | None = None
 
 
 def load_model(spec: ModelSpec, progress: Progress | None = None, *, trainable: bool = False) -> LoadedModel:
@@ -121,6 +123,7 @@ def load_model(spec: ModelSpec, progress: Progress | None = None, *, trainable: 
         fingerprint=_fingerprint(identity, adapter, spec, dtype, merged),
         base_fingerprint=identity,
         adapter_info=info,
+        base_folder=base,
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spacy_relx.engine import cached
@@ -31,11 +32,16 @@ def asked(*numbers: int) -> list[Question]:
     return [Question(Prompt((0, 1, 2, 3, 1, i % 4, i // 4), 4), (0, 1, 2)) for i in numbers]
 
 
+def identified() -> Any:
+    """A tiny model with what a loaded one has besides."""
+    loaded = tiny_llama()
+    loaded.fingerprint, loaded.base_folder = FINGERPRINT, None
+    return loaded
+
+
 @pytest.fixture(scope="module")
 def loaded() -> Any:
-    loaded = tiny_llama()
-    loaded.fingerprint = FINGERPRINT
-    return loaded
+    return identified()
 
 
 class Memory(dict[bytes, bytes]):
@@ -53,9 +59,11 @@ class Memory(dict[bytes, bytes]):
 class Counting:
     """An engine that counts what it is asked, and answers with what it is given."""
 
-    def __init__(self, *, fingerprint: str = FINGERPRINT, device: str = "cpu", **config: Any) -> None:
+    def __init__(
+        self, *, fingerprint: str = FINGERPRINT, device: str = "cpu", folder: Path | None = None, **config: Any
+    ) -> None:
         model = SimpleNamespace(config=SimpleNamespace(to_dict=lambda: config))
-        self.loaded = SimpleNamespace(fingerprint=fingerprint, model=model)
+        self.loaded = SimpleNamespace(fingerprint=fingerprint, model=model, base_folder=folder)
         self.device = SimpleNamespace(type=device)
         self.max_pack_tokens = 1
         self.work = Work()
@@ -149,6 +157,7 @@ def ask(engine: CachedEngine, question: tuple[Any, ...]) -> None:
     engine.rank([Question(Prompt(prompt), allowed)], labels, top_k=top_k, scoring=scoring, tolerance=tolerance)
 
 
+@settings(deadline=None)
 @given(rankings_asked(), st.data())
 def test_any_change_of_a_question_makes_another(question: tuple[Any, ...], data: st.DataObject) -> None:
     """One part changed, or all of them."""
@@ -171,6 +180,7 @@ def test_any_change_of_a_question_makes_another(question: tuple[Any, ...], data:
 decodings = st.tuples(ids, st.frozensets(st.integers(0, 2), max_size=2), st.integers(1, 2))
 
 
+@settings(deadline=None)
 @given(decodings, decodings)
 def test_any_change_of_a_free_question_makes_another(first: tuple[Any, ...], second: tuple[Any, ...]) -> None:
     engine = Counting()
@@ -210,6 +220,15 @@ def test_whatever_computes_is_part_of_the_question(monkeypatch: pytest.MonkeyPat
     assert engines[0].n_asked == 2
 
 
+def test_an_edited_file_of_weights_is_another(tmp_path: Path) -> None:
+    file, store = tmp_path / "model.safetensors", Memory()
+    for content, time in ((b"one", 1), (b"one", 1), (b"two", 2), (b"three", 2)):
+        file.write_bytes(content)
+        os.utime(file, (time, time))
+        CachedEngine(Counting(folder=tmp_path), store).rank(asked(1), LABELS)  # type: ignore[arg-type]
+    assert len(store) == 3
+
+
 def test_weights_that_were_changed_have_no_answers_here() -> None:
     engine, store = Counting(), Memory()
     cache = CachedEngine(engine, store)  # type: ignore[arg-type]
@@ -233,8 +252,7 @@ def test_weights_that_change_while_an_answer_is_computed() -> None:
 
 @pytest.mark.parametrize("kind", [PackedEngine, ReferenceEngine])
 def test_engines_count_the_changes_of_their_weights(kind: Any) -> None:
-    loaded = tiny_llama()
-    loaded.fingerprint = FINGERPRINT
+    loaded = identified()
     engine = CachedEngine(kind(loaded), Memory())  # type: ignore[arg-type]
     before = engine.rank(asked(1), LABELS)
     loaded.model.get_output_embeddings().weight.data *= 2
@@ -250,6 +268,7 @@ rankings = st.builds(Ranking, st.lists(scores, max_size=4).map(tuple), st.floats
 free_answers = st.builds(FreeAnswer, st.lists(st.integers(0, 10**6)).map(tuple), log_probs, st.booleans())
 
 
+@settings(deadline=None)
 @given(rankings, free_answers)
 def test_answers_come_back_to_the_last_bit(ranking: Ranking, free: FreeAnswer) -> None:
     engine, store = Counting(), Memory()
