@@ -54,7 +54,10 @@ def dataset(name: str) -> DataSet:
         DataError: There is none.
     """
     if name in MIXTURES or f"Despina/{name}" in MIXTURES:
-        raise DataError(f"{name!r} holds finished prompts, not texts. Read it with spacy_relx.data.read_prompts.")
+        raise DataError(
+            f"{name!r} holds finished prompts, not texts. Read it with spacy_relx.data.read_prompts; "
+            "`rows --prompts` and `evaluate mixture` take it, too."
+        )
     if name not in DATASETS:
         raise DataError(
             f"There is no data set {name!r}.{did_you_mean(name, tuple(DATASETS))} Known: {', '.join(DATASETS)}."

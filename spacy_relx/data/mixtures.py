@@ -1,12 +1,16 @@
 """The published training mixtures re_gentune, re_littune and re_mixtune: finished prompts, not annotated texts.
 
-They are tables with the columns relation, prompt, dataset, and a split a file (`train_0` … `test_5`).
+They are tables with the columns relation, prompt, dataset, and a split a file (`train_0` … `test_5`). `relx rows
+--prompts` makes training rows of them, and `relx evaluate mixture` asks a model.
+
+No reader is registered for them, as there is for data sets: a reader of a config gives Docs, and a Doc of a finished
+prompt would need mentions that nobody annotated. Its sentence and entities stand somewhere in the prompt's wording.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,11 +36,13 @@ class PromptRow:
         prompt: What the model reads.
         label: The relation it has to answer.
         dataset: The benchmark that the pair comes from.
+        place: File and line, or row, for messages.
     """
 
     prompt: str
     label: str
     dataset: str
+    place: str = field(default="", compare=False)
 
 
 def read_prompts(
@@ -68,7 +74,7 @@ def read_prompts(
     for file in prompt_files(path, split):
         for entry in table(file, COLUMNS):
             try:
-                row = entry if isinstance(entry, Problem) else _row(entry[1])
+                row = entry if isinstance(entry, Problem) else _row(*entry)
             except BadRow as error:
                 row = Problem(entry[0], error.reason, error.detail)  # type: ignore[index]
             if isinstance(row, Problem):
@@ -119,11 +125,11 @@ def group_of(row: PromptRow, system: str = "") -> RowGroup:
     return RowGroup((("system", system),) if system else (), ((row.prompt, row.label),))
 
 
-def _row(record: dict[str, Any]) -> PromptRow:
+def _row(place: str, record: dict[str, Any]) -> PromptRow:
     if not isinstance(record, dict):
         raise BadRow("a row is no object", repr(record)[:60])
     for name in COLUMNS:
         value = record.get(name)
         if not isinstance(value, str) or not value.strip():
             raise BadRow(f"the column {name} has no text", repr(value)[:60])
-    return PromptRow(record["prompt"], record["relation"], record["dataset"])
+    return PromptRow(record["prompt"], record["relation"], record["dataset"], place)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,6 +23,7 @@ from spacy_relx.evaluation.records import header_line, record_line
 if TYPE_CHECKING:
     from spacy.language import Language
 
+    from spacy_relx.evaluation.finished import PromptRecord, PromptRun
     from spacy_relx.evaluation.records import PairRecord, RunInfo
     from spacy_relx.pipeline import RelationExtractor
 
@@ -29,7 +31,7 @@ _COUNTS = b'{"counts":'
 
 
 def identity(
-    info: RunInfo, nlp: Language, component: RelationExtractor, files: dict[str, Path | None], **more: Any
+    info: RunInfo | PromptRun, nlp: Language, component: RelationExtractor, files: dict[str, Path | None], **more: Any
 ) -> dict[str, Any]:
     """Return everything that a run's answers depend on; the model is loaded for it.
 
@@ -43,12 +45,11 @@ def identity(
     from spacy_relx.models import engine_shim
 
     loaded = engine_shim(component.model).engine.loaded
+    about = asdict(info)
+    for name in ("source", "settings", "counts"):
+        about.pop(name, None)
     return {
-        "dataset": info.dataset,
-        "split": info.split,
-        "protocol": info.protocol,
-        "labels": list(info.labels),
-        "negative": info.negative,
+        **about,
         **info.settings,
         "weights": getattr(loaded, "fingerprint", None),
         "pipeline version": nlp.meta.get("version"),
@@ -100,7 +101,7 @@ class PartialRun:
         """Documents that are done."""
         return int(self.counts.get("n_docs", 0))
 
-    def write(self, record: PairRecord) -> None:
+    def write(self, record: PairRecord | PromptRecord) -> None:
         """Append a record; it counts from the next `checkpoint` on."""
         self._file.write(record_line(record).encode())
 
@@ -110,7 +111,7 @@ class PartialRun:
         self._file.write(json.dumps({"counts": counts}, ensure_ascii=False).encode() + b"\n")
         self._file.flush()
 
-    def finish(self, info: RunInfo) -> None:
+    def finish(self, info: RunInfo | PromptRun) -> None:
         """Make the complete file in one step and remove the part."""
         scratch = self.out.with_name(f"{self.out.name}.tmp")
         self._file.seek(0)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from spacy_relx.evaluation.finished import PromptRecord, PromptRun
+
 #: Which pairs were asked about: the annotated ones (the published protocol), all ordered pairs of gold entities, or all
 #: ordered pairs of predicted entities. Scores of different protocols do not belong in one table.
 Protocol = Literal["given", "gold_entities", "predicted_entities"]
@@ -117,12 +119,12 @@ def write_records(path: Path, info: RunInfo, records: Iterable[PairRecord]) -> N
     scratch.replace(path)
 
 
-def header_line(info: RunInfo) -> str:
+def header_line(info: RunInfo | PromptRun) -> str:
     """The first line of a file of records."""
     return json.dumps(asdict(info), ensure_ascii=False) + "\n"
 
 
-def record_line(record: PairRecord) -> str:
+def record_line(record: PairRecord | PromptRecord) -> str:
     """A further line of a file of records."""
     return json.dumps(_fields(record), ensure_ascii=False, default=_fields) + "\n"
 

@@ -415,7 +415,7 @@ def test_what_is_missing_is_named(engine: list[Any], data: Path, tmp_path: Path)
 
 
 def test_help_needs_nothing_heavy() -> None:
-    for command in ([], ["score"], ["threshold"], ["compare"], ["prompts"]):
+    for command in ([], ["score"], ["threshold"], ["compare"], ["prompts"], ["mixture"]):
         assert "Usage:" in invoke(*command, "--help").output
     code = (
         "import sys\nfrom spacy_relx.cli import app\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -11,10 +11,8 @@ from spacy_relx.cli._common import Config, Debug, Labels, ModelPreset, Quiet, er
 from spacy_relx.cli._pipeline import component_name, entity_pipeline, load_pipeline
 from spacy_relx.cli.evaluate._inputs import read_docs, read_entity_types, settings_for
 from spacy_relx.cli.evaluate._options import DecodingName, Limit, NoRelation, ProtocolName
-from spacy_relx.cli.evaluate._outputs import progress, show_runs
-
-if TYPE_CHECKING:
-    from spacy_relx.evaluation.partial import PartialRun
+from spacy_relx.cli.evaluate._outputs import show_runs
+from spacy_relx.cli.evaluate._recorder import Recorder
 
 
 def evaluate(
@@ -121,7 +119,7 @@ def evaluate(
         elif demonstrations is not None:
             raise typer.BadParameter("--demonstrations is given without --published. Expected both, or none.")
         from spacy_relx.evaluation.leaks import training_sentences
-        from spacy_relx.evaluation.partial import PartialRun, identity
+        from spacy_relx.evaluation.partial import identity
         from spacy_relx.evaluation.published import as_published
         from spacy_relx.evaluation.records import PUBLISHED, read_records
         from spacy_relx.evaluation.run import evaluate as run
@@ -146,10 +144,7 @@ def evaluate(
             component = as_published(component, read_docs(data, nlp.vocab), shown, seed=seed)
             told[PUBLISHED] = {"demonstrations": str(demonstrations), "seed": seed}
 
-        def batch_done(n_docs: int) -> None:
-            part.checkpoint(info.counts)
-            tell(n_docs)
-
+        recorder = Recorder(out, quiet)
         info, stream = run(
             nlp,
             docs,
@@ -161,23 +156,11 @@ def evaluate(
             entity_types=read_entity_types(entity_type or ()),
             settings=told,
             component=component,
-            progress=batch_done,
+            progress=recorder.batch_done,
         )
         read = {"data": data, "train": train, "demonstrations": demonstrations}
         depends_on = identity(info, nlp, component, read, limit=limit)
-        with PartialRun(out, depends_on) as part:
-            _tell_of_part(part, quiet)
-            info.counts.update(part.counts)
-            try:
-                with progress(len(docs), quiet) as tell:
-                    tell(info.counts["n_docs"])
-                    for record in stream:
-                        part.write(record)
-            except (Exception, KeyboardInterrupt):
-                if part.n_docs:
-                    stderr().print(f"{part.n_docs} documents are in {part.path}; the same command goes on from there.")
-                raise
-            part.finish(info)
+        recorder.write(info, stream, depends_on, len(docs))
         _warn_of_unknown(info.counts)
         if protocol is ProtocolName.PREDICTED_ENTITIES and not info.counts["n_asked"]:
             stderr().print(
@@ -199,13 +182,6 @@ def _check_published(data: Path, demonstrations: Path | None, protocol: Protocol
     if chosen := [name for name, value in fixed.items() if value is not None]:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in chosen)
         raise typer.BadParameter(f"--published settles what {options} would set. Leave one of the two out.")
-
-
-def _tell_of_part(part: PartialRun, quiet: bool) -> None:
-    if part.discarded:
-        stderr().print(f"{part.path} is not continued: {part.discarded}. Starting anew.")
-    elif part.n_docs and not quiet:
-        stderr().print(f"Going on after the {part.n_docs} documents in {part.path}.")
 
 
 def _warn_of_unknown(counts: dict[str, Any]) -> None:
