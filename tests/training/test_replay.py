@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import math
 import os
 import shutil
 import signal
@@ -37,14 +38,16 @@ from tiny import FACTORY
 from typer.testing import CliRunner
 
 from spacy_relx.engine import loading
-from spacy_relx.errors import RelxWarning, TrainingError
+from spacy_relx.errors import DataError, RelxWarning, TrainingError
 from spacy_relx.training import checkpoint as checkpoints
+from spacy_relx.training import gradient
 from spacy_relx.training.session import TrainingSession
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from spacy.language import Language
+    from spacy.tokens import Doc
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -474,6 +477,75 @@ def test_a_full_disk_keeps_the_old_checkpoint(
     assert files(checkpoint) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "out", "train.spacy"]
     assert_same_run(run(tiny_llama, tmp_path / "out", checkpoint), undisturbed)
+
+
+# Bad data, and training that goes wrong: a clear error, and the last good checkpoint is there to go on from.
+
+
+def outside() -> list[Doc]:
+    docs = annotated()
+    docs[1].ents = docs[1].ents[:1]
+    return docs
+
+
+@pytest.mark.parametrize(
+    ("docs", "component", "error", "message"),
+    [
+        (annotated, {"labels": LABELS[:2]}, DataError, r"works for.*Expected one of: based in, founded by"),
+        (outside, {}, DataError, r"number 1 has the relation.*is not an entity of the Doc"),
+        (lambda: annotated(dict.fromkeys(LESSONS, ())), {}, DataError, r"no gold relations.*relx convert"),
+        (list, {}, ValueError, r"Could not create any training batches: check your input"),  # spaCy's own
+    ],
+    ids=["a label that the schema lacks", "a relation outside the entities", "no relations", "no Docs"],
+)
+def test_bad_data_leave_the_checkpoint(
+    tiny_llama: Path,
+    tmp_path: Path,
+    checkpoint: Path,
+    undisturbed: Run,
+    docs: Callable[[], list[Doc]],
+    component: dict[str, Any],
+    error: type[Exception],
+    message: str,
+) -> None:
+    before = files(checkpoint)
+    with pytest.raises(error, match=message):
+        run(tiny_llama, tmp_path / "out", checkpoint, docs=docs(), component=component)
+    assert files(checkpoint) == before
+    assert_same_run(run(tiny_llama, tmp_path / "out", checkpoint), undisturbed)
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_number_that_is_not_finite_leaves_the_checkpoint(
+    tiny_llama: Path, tmp_path: Path, checkpoint: Path, undisturbed: Run, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = files(checkpoint)
+    loss = gradient.pack_loss
+
+    def spoiled(*arguments: Any) -> torch.Tensor:
+        value = loss(*arguments)
+        # The square root has no finite slope at 0, where its value is 0.
+        return value * math.nan if what == "loss" else value + (value - value.detach()).abs().sqrt()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gradient, "pack_loss", spoiled)
+        message = rf"The (loss of a pack|norm of the {what}).* is nan.*Lower the learning rate.*checkpoint is intact"
+        with pytest.raises(TrainingError, match=message):
+            run(tiny_llama, tmp_path / "out", checkpoint)
+    assert files(checkpoint) == before
+    assert_same_run(run(tiny_llama, tmp_path / "out", checkpoint), undisturbed)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_an_adapter_that_is_not_finite_is_no_checkpoint(tmp_path: Path, value: float) -> None:
+    checkpoint = checkpoints.Checkpoint(tmp_path / "checkpoint", {}, "give another folder")
+    masters, device = {"a": torch.zeros(2)}, torch.device("cpu")
+    checkpoint.write({}, {}, masters, device)
+    before = files(checkpoint.folder)
+    masters["a"][1] = value
+    with pytest.raises(TrainingError, match=r"The adapter's a has numbers that are not finite.*is intact"):
+        checkpoint.write({}, {}, masters, device)
+    assert files(checkpoint.folder) == before
 
 
 # Beside other components.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,8 @@ from spacy_relx.engine.loading import load_model
 from spacy_relx.engine.spec import ModelSpec
 from spacy_relx.errors import ConfigError, DataError, TrainingError
 from spacy_relx.training import __main__ as command
-from spacy_relx.training import gradient
+from spacy_relx.training import checkpoint as checkpoints
+from spacy_relx.training import gradient, lora
 from spacy_relx.training.rows import RowGroup, read_rows, write_rows
 from spacy_relx.training.settings import LoraSettings
 from spacy_relx.training.trainer import Trainer, TrainerSettings
@@ -38,6 +41,7 @@ GROUPS = [
     for a, b, label in (("Ada", "Acme", "works_for"), ("Delta", "Bob", "founded_by"), ("Cy", "Orion", "works_for"))
 ]
 LORA = LoraSettings(8, 16)
+gradient_loss = gradient.pack_loss
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -134,6 +138,49 @@ def test_a_damaged_checkpoint_is_an_error(tiny_llama: Path, tmp_path: Path) -> N
     (tmp_path / "checkpoint" / "state.safetensors").write_bytes(b"cut off")
     with pytest.raises(TrainingError, match=r"cannot be read.*Remove it"):
         train(tiny_llama, tmp_path, epochs=1)
+
+
+def full(*args: Any, **kwargs: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def not_a_number(*args: Any) -> torch.Tensor:
+    return gradient_loss(*args) * math.nan
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "spoiled", "message"),
+    [
+        (checkpoints, "save_file", full, r"checkpoint cannot be written.*No space left.*as it was"),
+        (lora, "save_file", full, r"adapter cannot be written.*No space left.*as it was"),
+        (gradient, "pack_loss", not_a_number, r"loss of a pack.* is nan.*checkpoint is intact"),
+    ],
+    ids=["a full disk", "a full disk at the end", "a loss that is not finite"],
+)
+def test_what_goes_wrong_leaves_the_checkpoint(
+    tiny_llama: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: Any,
+    name: str,
+    spoiled: Any,
+    message: str,
+) -> None:
+    train(tiny_llama, tmp_path / "whole", schedule="constant")
+    train(tiny_llama, tmp_path / "cut", max_steps=6, schedule="constant")
+    first = weights_in(tmp_path / "cut" / "adapter")
+    checkpoint = tmp_path / "cut" / "checkpoint"
+    before = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, spoiled)
+        with pytest.raises(TrainingError, match=message):
+            train(tiny_llama, tmp_path / "cut", schedule="constant")
+    if module is not lora:
+        assert {path.name: path.read_bytes() for path in checkpoint.iterdir()} == before
+    assert all(torch.equal(value, first[name]) for name, value in weights_in(tmp_path / "cut" / "adapter").items())
+    train(tiny_llama, tmp_path / "cut", schedule="constant")
+    expected = weights_in(tmp_path / "whole" / "adapter")
+    assert all(torch.equal(value, expected[name]) for name, value in weights_in(tmp_path / "cut" / "adapter").items())
 
 
 def test_the_command(tiny_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
