@@ -184,6 +184,15 @@ def test_info_of_a_saved_pipeline(tiny_llama: Path, tmp_path: Path) -> None:
     assert (found["device"], found["dtype"]) == ("cpu", "float32")
     # 49,152 embeddings of 32 values and two small layers, four bytes each.
     assert found["weights in memory"] == "about 6 MB"
+    assert found["answers kept in"] is None
+
+
+@pytest.mark.usefixtures("no_loading")
+def test_info_says_where_answers_are_kept(tmp_path: Path) -> None:
+    block = {"@architectures": "spacy-relx.Cached.v1", "model": model_block("nowhere"), "path": str(tmp_path / "kept")}
+    pipeline(model=block).to_disk(tmp_path / "saved")
+    assert facts("--pipeline", tmp_path / "saved")["answers kept in"] == str(tmp_path / "kept" / "answers-1.sqlite3")
+    assert not (tmp_path / "kept").exists()
 
 
 @pytest.mark.usefixtures("no_loading")

@@ -93,6 +93,7 @@ def _facts(nlp: Any) -> Iterator[tuple[str, Any]]:
         yield "dtype", dtype
     yield "weights in memory", None if base is None or dtype is None else _memory(base, spec.quantization, dtype)
     yield "cache", str(cache_dir())
+    yield "answers kept in", None if shim.cache is None else str(shim.cache.open().path)
     yield "notice", shim.notice
     yield "name", None if shim.notice is None else advice_on_name(nlp.meta["name"])
 
