@@ -407,7 +407,7 @@ def test_a_full_pack_is_answered_before_more_documents_are_read(tokenizer: Any) 
 
 def test_tokens_are_counted_where_documents_share_packs_only(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     nlp, engine = make(tokenizer, {(APPLE, JOBS): {"founded_by": 0.9}})
-    monkeypatch.setattr("spacy_relx.pipeline.count_tokens", lambda prompts: pytest.fail("counted"))
+    monkeypatch.setattr("spacy_relx.asking.count_tokens", lambda prompts: pytest.fail("counted"))
     assert len(list(nlp.pipe([SENTENCE] * 3))) == len(engine.calls) == 3
 
 
