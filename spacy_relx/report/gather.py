@@ -99,6 +99,11 @@ def make_report(paths: Sequence[Path], options: Options | None = None) -> Report
         if not any(stored.is_for(run.info) for run in runs)
     ]
     notes += [
+        f"No threshold gives a right answer on the development data of {_task(stored)}, so none is called best."
+        for stored in options.thresholds
+        if stored.threshold is None
+    ]
+    notes += [
         f"{run.name} is about {run.part[0]:,} of the {run.part[1]:,} texts of {run.dataset}, {run.info.split}; the "
         "published figures are about all of them."
         for run in runs

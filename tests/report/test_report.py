@@ -499,8 +499,9 @@ def test_thresholds_of_another_task_or_of_the_shown_data(tmp_path: Path) -> None
 
 def test_where_no_threshold_helps_on_development_data_none_is_shown(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run.jsonl")
-    report = make_report([path], Options(thresholds=(StoredThresholds(None),), **QUICK))
+    report = make_report([path], Options(thresholds=(StoredThresholds(None, run={"dataset": "conll04"}),), **QUICK))
     assert [row.what for row in report.runs[0].at] == ["none: every answer counts"]
+    assert "No threshold gives a right answer on the development data of conll04" in " ".join(report.notes)
 
 
 # Plots.
