@@ -34,14 +34,16 @@ from safetensors.torch import load_file
 from spacy.cli._util import app
 from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
-from tiny import FACTORY
+from tiny import FACTORY, pipeline
 from typer.testing import CliRunner
 
 from spacy_relx.engine import loading
 from spacy_relx.errors import DataError, RelxWarning, TrainingError
 from spacy_relx.training import checkpoint as checkpoints
 from spacy_relx.training import gradient
+from spacy_relx.training.replay import run_identity
 from spacy_relx.training.session import TrainingSession
+from spacy_relx.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -317,6 +319,17 @@ def test_accumulated_and_empty_steps_go_on(tiny_llama: Path, tmp_path: Path) -> 
 
 
 # Another run's checkpoint.
+
+
+@pytest.mark.parametrize(("decoding", "changed"), [("constrained", set()), ("free", {"decoding settings"})])
+def test_the_length_of_free_answers_belongs_to_runs_that_write_them(decoding: str, changed: set[str]) -> None:
+    def identity(max_new_tokens: int) -> dict[str, str]:
+        prompt = {"@misc": "spacy-relx.GenTunePrompt.v1", "max_new_tokens": max_new_tokens}
+        settings = pipeline(decoding=decoding, prompt=prompt).get_pipe(FACTORY).settings
+        return run_identity(TrainingSettings(), settings, [], loop={}, model={}, evaluation=[])
+
+    short, long = identity(16), identity(64)
+    assert {name for name in short if short[name] != long[name]} == changed
 
 
 @pytest.mark.parametrize(
