@@ -89,7 +89,9 @@ class PackAttention:
         def to_device(array: Any) -> Tensor:
             return torch.from_numpy(array).to(device, non_blocking=True)
 
-        self._buckets = [(to_device(b.queries), to_device(b.keys), to_device(~b.mask)) for b in plan.buckets]
+        self._buckets = [(to_device(b.queries), to_device(b.keys)) for b in plan.buckets]
+        self._hidden = [to_device(~b.mask) for b in plan.buckets]
+        self._biases: list[Tensor] = []
         self._slot = to_device(plan.slot)
         self._shared = shared
         self._store = store
@@ -112,8 +114,19 @@ class PackAttention:
             keys, values = self._store.write(layer, keys, values)
         shared = self._shared.layer(layer) if self._shared is not None else None
         scaled = query[0] * scaling
-        outputs = [self._bucket(scaled, keys, values, shared, *bucket) for bucket in self._buckets]
+        biases = self._biases_of(query.dtype)
+        outputs = [self._bucket(scaled, keys, values, shared, *b, bias) for b, bias in zip(self._buckets, biases)]
         return torch.cat(outputs).index_select(0, self._slot).unsqueeze(0)
+
+    def _biases_of(self, dtype: torch.dtype) -> list[Tensor]:
+        """What is added to the scores of each bucket: zero where a query may look, else minus infinity.
+
+        A sum is several times faster than a masked fill with a broadcast mask, and has nothing to do on the way back.
+        """
+        if not self._biases:
+            zeros = (torch.zeros(hidden.shape, dtype=dtype, device=hidden.device) for hidden in self._hidden)
+            self._biases = [zero.masked_fill_(hidden, float("-inf")) for zero, hidden in zip(zeros, self._hidden)]
+        return self._biases
 
     @staticmethod
     def _bucket(
@@ -123,7 +136,7 @@ class PackAttention:
         shared: tuple[Tensor, Tensor] | None,
         query_index: Tensor,
         key_index: Tensor,
-        hidden_mask: Tensor,
+        bias: Tensor,
     ) -> Tensor:
         """Answer the blocks of one bucket. Shape of the result: (n_blocks * max_queries, n_heads, head_size)."""
         n_kv, head_size = keys.shape[0], keys.shape[2]
@@ -137,10 +150,10 @@ class PackAttention:
         block_values = values.index_select(1, key_index.reshape(-1)).view(n_kv * n_blocks, n_keys, head_size)
 
         scores = torch.bmm(rows, block_keys.transpose(1, 2)).view(n_kv, n_blocks, group, width, n_keys)
-        scores = scores.masked_fill(hidden_mask[None, :, None], float("-inf"))
+        scores = scores + bias[None, :, None]
         scores = scores.view(n_kv * n_blocks, group * width, n_keys)
         if shared is None:
-            weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
+            weights = torch.softmax(scores, dim=-1)  # in float32 inside, whatever the type
             answer = torch.bmm(weights, block_values)
         else:
             n_shared = shared[0].shape[1]
@@ -148,7 +161,7 @@ class PackAttention:
             # With one key-value head and blocks of one query, `rows` is a view that is not contiguous.
             above = torch.bmm(rows.reshape(*flat, head_size), shared[0].transpose(1, 2))
             above = above.view(n_kv * n_blocks, group * width, n_shared)
-            weights = torch.softmax(torch.cat((above, scores), dim=-1), dim=-1, dtype=torch.float32).to(values.dtype)
+            weights = torch.softmax(torch.cat((above, scores), dim=-1), dim=-1)
             answer = torch.bmm(weights[..., n_shared:], block_values)
             answer = answer + torch.bmm(weights[..., :n_shared].reshape(*flat, n_shared), shared[1]).view_as(answer)
         answer = answer.view(n_kv, n_blocks, group, width, head_size).permute(1, 3, 0, 2, 4)
