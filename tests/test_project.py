@@ -146,6 +146,15 @@ def test_options_hold_values_that_the_commands_take(project: dict[str, Any]) -> 
             assert pairs["--protocol"] in PROTOCOLS
 
 
+def test_a_package_goes_to_a_folder_that_is_there(project: dict[str, Any]) -> None:
+    # spaCy makes the folders of a pipeline, but none for a package.
+    (command,) = (command for command in project["commands"] if command["name"] == "package")
+    assemble, package = (shlex.split(line) for line in command["script"])
+    pipeline, folder = map(Path, package[4:6])
+    assert Path(assemble[-1]) == pipeline
+    assert folder in pipeline.parents
+
+
 def test_every_protocol_is_evaluated_and_reported(project: dict[str, Any]) -> None:
     commands = {command["name"]: command["script"] for command in project["commands"]}
     for evaluate, report in (("evaluate", "report"), ("evaluate_gpu", "report_gpu")):
