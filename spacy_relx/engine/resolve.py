@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spacy_relx.adapters import packaged_adapter
 from spacy_relx.engine.quiet import quiet_transformers
 from spacy_relx.engine.spec import EMBEDDED_BASE
 from spacy_relx.errors import ModelError, ModelNotFoundError
@@ -40,8 +41,18 @@ def resolve_base(spec: ModelSpec, progress: Progress | None = None, *, weights: 
 def resolve_adapter(spec: ModelSpec, *, weights: bool = True) -> Path:
     """Return the local folder of a spec's adapter, fetching it where needed."""
     assert spec.adapter is not None
+    if (folder := local_adapter(spec)) is not None:
+        return folder
     kind: Kind = "adapter" if weights else "tokenizer"
     return _local_or_hub(spec.adapter, spec.adapter_revision, spec.local_files_only, kind)
+
+
+def local_adapter(spec: ModelSpec) -> Path | None:
+    """The folder of a spec's adapter if it is packaged or a local folder."""
+    if spec.adapter is None:
+        return None
+    folder = packaged_adapter(spec.adapter) or Path(spec.adapter).expanduser()
+    return folder if folder.is_dir() else None
 
 
 def _local_or_hub(name: str, revision: str | None, local_files_only: bool, kind: Kind) -> Path:

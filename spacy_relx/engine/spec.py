@@ -19,6 +19,8 @@ ENGINES = ("packed", "reference")
 EMBEDDED_BASE = "SmolLM2-135M-Instruct"
 #: Where the Hugging Face Hub has the model that it was made from.
 EMBEDDED_BASE_ON_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
+#: The packaged adapter that was trained on it; `spacy_relx.adapters` has its files.
+EMBEDDED_ADAPTER = "smollm2-general-v0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class ModelSpec:
 
     Attributes:
         base: `EMBEDDED_BASE`, a Hugging Face Hub name, a local folder, or the path of a GGUF file.
-        adapter: A PEFT LoRA adapter (Hub name or local folder), or None.
+        adapter: A PEFT LoRA adapter (name of a packaged one, local folder, or Hub name), or None.
         quantization: 4- or 8-bit storage of the base's weights by bitsandbytes, or "none".
         dtype: Number format of the computation; "auto" is bfloat16 on CUDA and on processors with bfloat16
             instructions, else float32.
