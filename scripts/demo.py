@@ -39,7 +39,7 @@ def main(picture: Path) -> None:
         f"The prompts have {work.n_prompt_tokens:,} tokens; {work.n_tokens:,} were computed."
     )
     if extractor.model.shims[0].spec.adapter is None:
-        console.print("The embedded model is not trained for relations yet, so most of these are guesses.")
+        console.print("The bare base is not trained for relations, so most of these are guesses.")
     picture.parent.mkdir(parents=True, exist_ok=True)
     view.save(docs, picture)
     console.print(f"Picture: {picture}")

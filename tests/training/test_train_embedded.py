@@ -11,6 +11,7 @@ from spacy.tokens import Doc, DocBin, Span
 
 import spacy_relx
 from spacy_relx.relation import register
+from spacy_relx.schema import make_schema
 from spacy_relx.training.rows import read_rows
 
 script = load_script("train_embedded")
@@ -74,3 +75,22 @@ def test_the_sixteen_and_the_six() -> None:
     test, dev = script.unseen_labels()
     assert (len(test), len(dev)) == (16, 6)
     assert sorted([*test, *dev]) == sorted(script.HELD_OUT)
+
+
+def test_a_mix_of_earlier_rows_in_small_groups(corpus: Path, tmp_path: Path) -> None:
+    script.write("explained", tmp_path / "first", corpus=corpus, dev_rows=10, seed=0)
+    script.write("explained", tmp_path / "second", corpus=corpus, dev_rows=10, seed=0, general=True)
+    script.mix(tmp_path / "mix", [f"1.0:{tmp_path / 'first'}", f"0.5:{tmp_path / 'second'}"], most=3, seed=0)
+    groups, first = list(read_rows(tmp_path / "mix" / "rows.jsonl")), list(read_rows(tmp_path / "first" / "rows.jsonl"))
+    assert max(map(len, groups)) <= 3
+    asked = [row for group in groups for row in group.rows]
+    assert len(asked) > sum(map(len, first))
+    assert {row for group in first for row in group.rows} <= set(asked)
+    facts = srsly.read_json(tmp_path / "mix" / "rows.json")
+    assert facts["rows"] == len(asked)
+    assert set(facts["corpora"]) == set(LABELS)
+
+
+def test_relations_go_by_names_that_their_schemas_have() -> None:
+    assert set(script.GENERAL) <= set(make_schema(name="redocred").names)
+    assert {name for name, _, _ in script.GENERAL.values()} <= set(make_schema(name="general").names)
