@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from spacy_relx.benchmark.documents import Document, Mention, made_up
 from spacy_relx.engine.types import LabelIds, Question
-from spacy_relx.prompts import make_gentune_prompt
+from spacy_relx.prompt_block import make_gentune_prompt
 from spacy_relx.schema import make_schema, parse_labels
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spacy_relx.prompts import clean, make_gentune_prompt
+from spacy_relx.prompt_block import make_gentune_prompt
+from spacy_relx.prompts import clean
 from spacy_relx.training.contexts import settled
 from spacy_relx.training.demonstrations import Demonstrations
 from spacy_relx.training.groups import epoch_groups
@@ -211,11 +212,17 @@ def write(
     dev_rows: Annotated[int, typer.Option(help="About how many development rows of each source.")] = 200,
     seed: Annotated[int, typer.Option()] = 0,
     general: Annotated[bool, typer.Option("--general", help="The rows of the second run.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="Only these sources, for `mix` to weigh.")] = None,
 ) -> None:
     """Write the rows of a recipe, for training and for development, with the hashes of what they were made of."""
     facts: dict[str, Any] = {"recipe": recipe, "settings": RECIPES[recipe], "seed": seed, "sources": {}, "corpora": {}}
     train: list[RowGroup] = []
-    for name, source in (GENERAL_SOURCES if general else SOURCES).items():
+    sources = GENERAL_SOURCES if general else SOURCES
+    if unknown := set(only or ()) - set(sources):
+        raise typer.BadParameter(f"--only {', '.join(sorted(unknown))}: expected some of {', '.join(sources)}")
+    for name, source in sources.items():
+        if only and name not in only:
+            continue
         groups, dev = _rows(source, recipe, corpus, seed)
         train += groups
         kept = list(_limited(dev, dev_rows, seed))

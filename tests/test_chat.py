@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from spacy_relx.chat import ChatTemplate
 from spacy_relx.errors import PromptError
-from spacy_relx.prompts import make_gentune_prompt
+from spacy_relx.prompt_block import make_gentune_prompt
 from spacy_relx.schema import Label, Schema
 
 SMOLLM2 = pytest.param("smollm2", marks=pytest.mark.model)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from spacy_relx.errors import ConfigError, PromptError
-from spacy_relx.prompts import Example, GenTunePrompt, clean, make_gentune_prompt
+from spacy_relx.prompt_block import make_gentune_prompt
+from spacy_relx.prompts import Example, GenTunePrompt, clean
 from spacy_relx.schema import Schema, parse_labels
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from spacy_relx.chat import ChatTemplate
-from spacy_relx.prompts import GenTunePrompt, make_gentune_prompt
+from spacy_relx.prompt_block import make_gentune_prompt
+from spacy_relx.prompts import GenTunePrompt
 from spacy_relx.schema import Label, Schema
 from spacy_relx.seams import LineEncoder, can_cut
 

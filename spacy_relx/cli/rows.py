@@ -142,7 +142,7 @@ def _write(output: Path, groups: Iterable[RowGroup], made: _Made) -> None:
 
 def _from_prompts(data: Path, split: str | None, system: str, limit: int, made: _Made) -> Iterator[RowGroup]:
     from spacy_relx.data.mixtures import group_of, read_prompts
-    from spacy_relx.prompts import make_gentune_prompt
+    from spacy_relx.prompt_block import make_gentune_prompt
 
     wording = make_gentune_prompt(system=system)
     wording.fail()

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from spacy_relx.errors import DataError
 from spacy_relx.evaluation.counts import negative_labels
 from spacy_relx.evaluation.run import evaluate
-from spacy_relx.prompts import SYSTEM_PRESETS, Example, GenTunePrompt, make_gentune_prompt
+from spacy_relx.prompt_block import SYSTEM_PRESETS, make_gentune_prompt
+from spacy_relx.prompts import Example, GenTunePrompt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

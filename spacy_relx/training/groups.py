@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from spacy_relx.errors import ConfigError, DataError
 from spacy_relx.label_set import Schema
-from spacy_relx.prompts import make_gentune_prompt, negative_label
+from spacy_relx.prompt_block import make_gentune_prompt
+from spacy_relx.prompts import negative_label
 from spacy_relx.training.demonstrations import Demonstrations
 from spacy_relx.training.label_wordings import LabelWordings
 from spacy_relx.training.rows import RowGroup

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from spacy_relx.config_strings import check_config_strings
 from spacy_relx.errors import ConfigError
-from spacy_relx.prompts import make_gentune_prompt
+from spacy_relx.prompt_block import make_gentune_prompt
 from spacy_relx.schema_config import did_you_mean
 from spacy_relx.training.label_wordings import read_wordings
 

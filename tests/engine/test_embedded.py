@@ -11,7 +11,7 @@ from spacy_relx.engine.packed import PackedEngine
 from spacy_relx.engine.reference import ReferenceEngine
 from spacy_relx.engine.spec import EMBEDDED_BASE, ModelSpec
 from spacy_relx.engine.types import LabelIds, Question
-from spacy_relx.prompts import make_gentune_prompt
+from spacy_relx.prompt_block import make_gentune_prompt
 from spacy_relx.schema import parse_labels
 
 from .compare import assert_exact

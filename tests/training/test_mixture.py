@@ -21,7 +21,8 @@ from tiny import FACTORY, LABELS, TEXT, ScriptedEngine, pipeline, scripted
 
 from spacy_relx.chat import ChatTemplate
 from spacy_relx.errors import ConfigError, DataError
-from spacy_relx.prompts import Example, clean, make_gentune_prompt
+from spacy_relx.prompt_block import make_gentune_prompt
+from spacy_relx.prompts import Example, clean
 from spacy_relx.schema import parse_labels
 from spacy_relx.training.contexts import AnnotatedContext, AnnotatedPair, forms, settled
 from spacy_relx.training.demonstrations import Demonstrations

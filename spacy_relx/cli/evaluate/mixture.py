@@ -74,7 +74,7 @@ def evaluate_mixture(
         )
         from spacy_relx.evaluation.partial import identity
         from spacy_relx.models import engine_shim
-        from spacy_relx.prompts import make_gentune_prompt
+        from spacy_relx.prompt_block import make_gentune_prompt
 
         wording = make_gentune_prompt(system=system)
         wording.fail()

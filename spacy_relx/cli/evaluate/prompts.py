@@ -60,7 +60,7 @@ def compare_prompts(
         )
         from spacy_relx.evaluation.records import write_records
         from spacy_relx.models import engine_shim
-        from spacy_relx.prompts import SYSTEM_PRESETS, make_gentune_prompt
+        from spacy_relx.prompt_block import SYSTEM_PRESETS, make_gentune_prompt
 
         if protocol is ProtocolName.PREDICTED_ENTITIES:
             raise typer.BadParameter("--protocol is predicted_entities. Expected given or gold_entities.")
