@@ -43,6 +43,7 @@ class Evidence:
         head: Where the head is: (start, end) in characters of `text`, the end exclusive.
         tail: Where the tail is.
         score: The relation's score in this place, 0..1.
+        start_char: Where `text` begins in the Doc's text, in characters.
     """
 
     doc: str
@@ -50,6 +51,7 @@ class Evidence:
     head: tuple[int, int]
     tail: tuple[int, int]
     score: float
+    start_char: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class MergedRelation:
         label: Name of the relation.
         tail: Key of the second entity.
         score: The best score, 0..1.
+        mean_score: The mean of the scores in all places, 0..1.
         n: In how many places it was found.
         n_docs: In how many Docs.
         evidence: The places with the best scores, the best first; at most `max_evidence` of them.
@@ -95,6 +98,7 @@ class MergedRelation:
     label: str
     tail: str
     score: float
+    mean_score: float
     n: int
     n_docs: int
     evidence: tuple[Evidence, ...]
@@ -136,6 +140,11 @@ def entity_key(mention: Span) -> str:
     """
     if kb_id := _kb_id(mention):
         return f"kb:{kb_id}"
+    return name_key(mention)
+
+
+def name_key(mention: Span) -> str:
+    """Return the normalised name of a mention with its entity type, whatever a linker says."""
     return f"{mention.label_}:{normalise(mention.text)}"
 
 
@@ -205,6 +214,7 @@ class _Mentions:
 class _Places:
     best: list[_Place] = field(default_factory=list)
     n: int = 0
+    total_score: float = 0.0
     docs: set[int] = field(default_factory=set)
     inverse_label: str | None = None
 
@@ -241,9 +251,11 @@ class _Merger:
             head, tail, spans = tail, head, spans[::-1]
         places = self.places.setdefault((head, relation.label, tail), _Places())
         places.n += 1
+        places.total_score += relation.score
         places.docs.add(self.n_docs)
         places.inverse_label = places.inverse_label or relation.inverse_label
-        place = _Place(relation.score, -places.n, Evidence(doc, text.text, spans[0], spans[1], relation.score))
+        evidence = Evidence(doc, text.text, spans[0], spans[1], relation.score, text.start_char)
+        place = _Place(relation.score, -places.n, evidence)
         (heapq.heappush if len(places.best) < self.max_evidence else heapq.heappushpop)(places.best, place)
 
     def graph(self) -> Graph:
@@ -257,7 +269,15 @@ class _Merger:
             best = [place.evidence for place in sorted(places.best, reverse=True)]
             relations.append(
                 MergedRelation(
-                    head, label, tail, best[0].score, places.n, len(places.docs), tuple(best), places.inverse_label
+                    head,
+                    label,
+                    tail,
+                    score=best[0].score,
+                    mean_score=places.total_score / places.n,
+                    n=places.n,
+                    n_docs=len(places.docs),
+                    evidence=tuple(best),
+                    inverse_label=places.inverse_label,
                 )
             )
         relations.sort(key=lambda r: (-r.n, -r.score))  # stable: equal ones stay in the order of the text

@@ -46,11 +46,14 @@ def test_mentions_and_facts_of_several_docs_are_merged(nlp):
         (("Bolt",), "ORG", 1),
     ]
     first, second = graph.relations
-    assert (first.score, first.n, first.n_docs) == (0.9, 2, 2)  # the better supported first, not the higher score
+    # The better supported first, not the higher score.
+    assert (first.score, first.mean_score, first.n, first.n_docs) == (0.9, 0.75, 2, 2)
     assert (second.score, second.n, second.n_docs) == (0.95, 1, 1)
     best, other = first.evidence
     assert (best.doc, best.text, best.score) == ("second", "ANN leads the Acme.", 0.9)
     assert (best.text[slice(*best.head)], best.text[slice(*best.tail)]) == ("ANN", "the Acme")
+    assert docs[1].text[best.start_char :].startswith(best.text)
+    assert best.start_char > 0
     assert other.doc == "1"
     assert (graph.n_docs, graph.n_loops) == (3, 0)
 
