@@ -1,11 +1,12 @@
-"""Errors to read: which pairs are shown, and where their mentions stand in the text."""
+"""Errors to read: which pairs are shown."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
+
+from spacy_relx.excerpts import Segment, excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,20 +22,6 @@ KINDS: dict[Kind, str] = {
     "outside": "An answer that is no label",
     "not_asked": "A relation whose pair was never a candidate",
 }
-GAP = " … "
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A stretch of the text.
-
-    Attributes:
-        text: The characters.
-        role: The mention that it belongs to: "head", "tail", "both" where the two overlap, or "".
-    """
-
-    text: str
-    role: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,49 +94,10 @@ def draw_samples(records: Iterable[PairRecord], *, n_each: int, seed: int = 0) -
     }
 
 
-def mark(record: PairRecord, *, margin: int = 160) -> tuple[Segment, ...]:
-    """Cut the text around a pair into segments.
-
-    The sentence is shown whole where it holds both mentions; otherwise `margin` characters around each mention, cut at
-    spaces, with an ellipsis for what is left out.
-    """
-    text, head, tail = record.text, record.head, record.tail
-    start, end = record.sentence
-    first, last = min(head.start, tail.start), max(head.end, tail.end)
-    if start <= first and last <= end and end - start <= 6 * margin:
-        windows = [(start, end)]
-    else:
-        around = sorted(
-            (_to_space(text, m.start - margin, -1), _to_space(text, m.end + margin, 1)) for m in (head, tail)
-        )
-        (a, b), (c, d) = around
-        windows = [(a, max(b, d))] if c <= b else around
-    segments: list[Segment] = []
-    for number, (start, end) in enumerate(windows):
-        if number or (start > 0 and len(windows) > 1):
-            segments.append(Segment(GAP))
-        cuts = sorted({start, end, *(p for m in (head, tail) for p in (m.start, m.end) if start < p < end)})
-        segments += [Segment(text[a:b], _role(a, head, tail)) for a, b in pairwise(cuts)]
-    if windows[-1][1] < len(text) and len(windows) > 1:
-        segments.append(Segment(GAP))
-    return tuple(segments)
-
-
-def _role(place: int, head: MentionRecord, tail: MentionRecord) -> str:
-    in_head, in_tail = (m.start <= place < m.end for m in (head, tail))
-    return "both" if in_head and in_tail else "head" if in_head else "tail" if in_tail else ""
-
-
-def _to_space(text: str, place: int, step: int) -> int:
-    """Move a cut outwards to the next space, so that no word is cut."""
-    place = min(max(place, 0), len(text))
-    for moved in range(20):
-        at = place + step * moved
-        if not 0 < at < len(text):
-            return min(max(at, 0), len(text))
-        if text[at].isspace():
-            return at
-    return place
+def mark(record: PairRecord) -> tuple[Segment, ...]:
+    """Cut the text around a pair into segments."""
+    head, tail = ((m.start, m.end) for m in (record.head, record.tail))
+    return excerpt(record.text, record.sentence, head, tail)
 
 
 def _sample(record: PairRecord, kind: Kind) -> Sample:

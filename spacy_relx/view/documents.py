@@ -1,39 +1,27 @@
-"""A picture of the relations of Docs, as HTML that needs no network.
+"""Docs with their entities marked, their relations as arcs, and a table of them.
 
 Owns what is shown and where the arcs go. The drawing itself is displaCy's: its entity renderer for the text, its
-dependency renderer for the arcs. The page around them is `view.html.jinja`.
+dependency renderer for the arcs. The page around them is `documents.html.jinja`.
 """
 
 from __future__ import annotations
 
-from functools import cache
 from html import escape
-from importlib import import_module
-from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, Template
 from markupsafe import Markup
 from spacy.displacy import get_doc_settings
 from spacy.displacy.render import EntityRenderer
 from spacy.tokens import Doc
 
-from spacy_relx._arcs import draw_arcs
 from spacy_relx.errors import DataError
 from spacy_relx.relation import DEFAULT_ATTR, Relation, register
+from spacy_relx.view.arcs import draw_arcs
+from spacy_relx.view.html import Html, show, template, write_page
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
-
-
-class Html(str):
-    """Markup that a notebook shows by itself when it is the value of a cell."""
-
-    __slots__ = ()
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        return {"text/html": str(self), "text/plain": f"<relations: {len(self)} characters of HTML>"}
+    from pathlib import Path
 
 
 def render(
@@ -44,7 +32,7 @@ def render(
     min_score: float = 0.0,
     labels: Collection[str] | None = None,
     options: dict[str, Any] | None = None,
-) -> str:
+) -> Html:
     """Return HTML that shows each Doc's entities, its relations as arcs, and a table of the relations.
 
     Args:
@@ -71,25 +59,13 @@ def render(
         relations = [r for r in getattr(doc._, attr) if r.score >= min_score and (labels is None or r.label in labels)]
         title = doc.user_data.get("title") or (f"Document {number}" if len(docs) > 1 else None)
         shown.append(_doc_context(doc, relations, title, options))
-    html = Html(_template().render(docs=shown, page=page, title="Relations"))
-    if jupyter:
-        ipython = import_module("IPython.display")
-        ipython.display(ipython.HTML(html))
-    return html
+    html = Html(template("documents.html.jinja").render(docs=shown, page=page, title="Relations"))
+    return show(html) if jupyter else html
 
 
 def save(docs: Doc | Iterable[Doc], path: str | Path, **kwargs: Any) -> Path:
     """Write the picture as a page to `path` and return the path; `kwargs` are those of `render`."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render(docs, page=True, **kwargs), encoding="utf8")
-    return path
-
-
-@cache
-def _template() -> Template:
-    source = files("spacy_relx").joinpath("view.html.jinja").read_text("utf8")
-    return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+    return write_page(render(docs, page=True, **kwargs), path)
 
 
 def _doc_context(doc: Doc, relations: list[Relation], title: str | None, options: dict[str, Any]) -> dict[str, Any]:
