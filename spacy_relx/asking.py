@@ -91,6 +91,14 @@ class AskingRelations:
             return self._answer(prepared, top_k)
         return [answered for item in prepared for answered in self._answer([item], top_k)]
 
+    def load(self) -> None:
+        """Load the model and make the prompts' shared parts now, not at the first pair.
+
+        Raises:
+            RelxError: If the model cannot be had or used; the message says why.
+        """
+        self._bound()
+
     def candidate_pairs(self, doc: Doc) -> list[tuple[Span, Span]]:
         """The ordered pairs of a Doc that the component asks about."""
         return [(pair.head, pair.tail) for pair in self._pairs(doc)]
@@ -181,13 +189,15 @@ class AskingRelations:
 
     def _bound(self) -> tuple[PromptBuilder, LabelIds | None]:
         """The prompt builder and the labels' ids for the model's tokenizer; the first use loads the model."""
-        if self._builder is None:
+        bound = self._builder
+        if bound is None:
             settings = self.settings
             builder = settings.prompt.bind(self._shim.engine.loaded.tokenizer, self.schema, settings.negative_prompt)
             prompts = [label.prompt for label in self.schema]
             if settings.negative_prompt is not None:
                 prompts.append(settings.negative_prompt)
-            self._builder = (builder, builder.label_ids(prompts) if prompts else None)
+            # Two threads that come here first make the same twice, and either is good.
+            self._builder = bound = (builder, builder.label_ids(prompts) if prompts else None)
             if settings.decoding == "constrained" and settings.negative_prompt is None and len(self.schema) == 1:
                 warnings.warn(
                     "There is one label and no negative label (no_relation is null), so every pair gets the label with "
@@ -195,4 +205,4 @@ class AskingRelations:
                     RelxWarning,
                     stacklevel=2,
                 )
-        return self._builder
+        return bound

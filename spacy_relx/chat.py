@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from typing import TYPE_CHECKING, Any
 
 from spacy_relx.engine.types import Prompt, TokenIds
@@ -26,6 +27,9 @@ DEFAULT_TEMPLATE_KWARGS = {"date_string": "26 Jul 2024", "enable_thinking": Fals
 _SLOT = "\ue000{}\ue001"
 _PAD = "\t"
 _SLOT_PATTERN = re.compile("\ue000([0-9]+)\ue001")
+
+# A tokenizer's settings are its own, not a call's: another thread must not change them between setting and encoding.
+_USES_TOKENIZER = threading.RLock()
 
 _MARKUP = re.compile(r"<.+>|\[.+\]", re.DOTALL)
 
@@ -103,17 +107,19 @@ class ChatTemplate:
         return ids
 
     def _ids(self, text: str) -> TokenIds:
-        if self._backend is None:
-            return tuple(self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
-        # transformers sets these at calls of its own, and a tokenizer's file may bring a length limit.
-        self._backend.encode_special_tokens = True
-        self._backend.no_truncation()
-        self._backend.no_padding()
-        return tuple(self._backend.encode(text, add_special_tokens=False).ids)
+        with _USES_TOKENIZER:
+            if self._backend is None:
+                return tuple(self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+            # transformers sets these at calls of its own, and a tokenizer's file may bring a length limit.
+            self._backend.encode_special_tokens = True
+            self._backend.no_truncation()
+            self._backend.no_padding()
+            return tuple(self._backend.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: TokenIds) -> str:
         """Text of token ids, special tokens left out."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+        with _USES_TOKENIZER:
+            return str(self._tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
     def answer_ids(self, answer: str) -> TokenIds:
         """Token ids of an answer as it follows the prompt.
@@ -223,13 +229,14 @@ class ChatTemplate:
 
     def _check(self, turns: Sequence[Mapping[str, str]]) -> None:
         """Compare with the template's own ids on plain text: what differs is a tokenizer this module does not know."""
-        own = self._tokenizer.apply_chat_template(
-            [*turns, {"role": "user", "content": _PROBE}],
-            tokenize=True,
-            add_generation_prompt=True,
-            return_dict=False,
-            **self._kwargs,
-        )
+        with _USES_TOKENIZER:
+            own = self._tokenizer.apply_chat_template(
+                [*turns, {"role": "user", "content": _PROBE}],
+                tokenize=True,
+                add_generation_prompt=True,
+                return_dict=False,
+                **self._kwargs,
+            )
         made = self.prompt(_PROBE).ids
         if tuple(own) != made and not any(token in turn["content"] for turn in turns for token in self._special):
             raise PromptError(

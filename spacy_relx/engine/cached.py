@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -93,6 +94,7 @@ class CachedEngine:
         self.work = engine.work
         self._store = store
         self._identity = _identity(engine)
+        self._counts = threading.Lock()
 
     def weights_changed(self) -> None:
         """Forget what was read from the weights; from now on, nothing is looked up or kept."""
@@ -142,7 +144,8 @@ class CachedEngine:
         context = _digest([_KEY_FORMAT, self._identity, common]).hex()
         keys = [_digest([context, part]) for part in parts]
         found = {key: read(json.loads(value)) for key, value in self._store.get(keys).items()}
-        self.work.n_cached += sum(key in found for key in keys)
+        with self._counts:
+            self.work.n_cached += sum(key in found for key in keys)
         missing = [i for i, key in enumerate(keys) if key not in found]
         if missing:
             answers = dict(zip([keys[i] for i in missing], ask([items[i] for i in missing])))

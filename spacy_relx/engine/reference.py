@@ -6,6 +6,7 @@ It shares nothing with the packed engine but the output matrix: no tree, no trie
 from __future__ import annotations
 
 import math
+import threading
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,6 +40,7 @@ class ReferenceEngine:
     Attributes:
         work: Counters of what has been computed.
         n_weight_changes: How often the weights were changed since they were loaded.
+        lock: Held while the model computes.
         max_pack_tokens: 1: prompts are never together, so nothing is gained by collecting them.
     """
 
@@ -50,11 +52,13 @@ class ReferenceEngine:
         self.work = Work()
         self.n_weight_changes = 0
         self._head = OutputHead(loaded.model)
+        self.lock = threading.RLock()
 
     def weights_changed(self) -> None:
         """Forget what was read from the weights; to be called after any change of them."""
-        self.n_weight_changes += 1
-        self._head.forget()
+        with self.lock:
+            self.n_weight_changes += 1
+            self._head.forget()
 
     def rank(
         self,
@@ -68,13 +72,14 @@ class ReferenceEngine:
         """Score every allowed label of every question by a forward pass of its own; `tolerance` is not needed."""
         score = self._log_likelihoods if scoring == "sequence" else self._log_choices
         results = []
-        for question in questions:
-            allowed = sorted(set(question.allowed))
-            log_probs = score(question.prompt, [(*labels.sequences[i], labels.terminal) for i in allowed])
-            ranked = sorted(zip(allowed, log_probs), key=lambda item: (-item[1], item[0]))
-            results.append(Ranking(tuple(LabelScore(label, min(value, 0.0)) for label, value in ranked[:top_k])))
-            self.work.n_prompts += 1
-            self.work.n_prompt_tokens += len(question.prompt.ids)
+        with self.lock:
+            for question in questions:
+                allowed = sorted(set(question.allowed))
+                log_probs = score(question.prompt, [(*labels.sequences[i], labels.terminal) for i in allowed])
+                ranked = sorted(zip(allowed, log_probs), key=lambda item: (-item[1], item[0]))
+                results.append(Ranking(tuple(LabelScore(label, min(value, 0.0)) for label, value in ranked[:top_k])))
+                self.work.n_prompts += 1
+                self.work.n_prompt_tokens += len(question.prompt.ids)
         return results
 
     def decode(
@@ -82,19 +87,20 @@ class ReferenceEngine:
     ) -> list[FreeAnswer]:
         """Continue every prompt greedily."""
         results = []
-        for prompt in prompts:
-            written: list[int] = []
-            log_prob, finished = 0.0, False
-            while len(written) < max_new_tokens and not finished:
-                (token,), (value,) = self._head.greedy(self._hidden((*prompt.ids, *written))[-1:])
-                log_prob += value
-                if token in stop_ids:
-                    finished = True
-                else:
-                    written.append(token)
-            results.append(FreeAnswer(tuple(written), log_prob, finished))
-            self.work.n_prompts += 1
-            self.work.n_prompt_tokens += len(prompt.ids)
+        with self.lock:
+            for prompt in prompts:
+                written: list[int] = []
+                log_prob, finished = 0.0, False
+                while len(written) < max_new_tokens and not finished:
+                    (token,), (value,) = self._head.greedy(self._hidden((*prompt.ids, *written))[-1:])
+                    log_prob += value
+                    if token in stop_ids:
+                        finished = True
+                    else:
+                        written.append(token)
+                results.append(FreeAnswer(tuple(written), log_prob, finished))
+                self.work.n_prompts += 1
+                self.work.n_prompt_tokens += len(prompt.ids)
         return results
 
     def _log_choices(self, prompt: Prompt, labels: list[TokenIds]) -> list[float]:
