@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 NIL = "NIL"
 """The knowledge-base id that spaCy's entity linker gives to a mention for which it found none."""
+MARGIN = 40
+"""Tokens on each side of a pair that are its context in a Doc without sentences."""
 _ARTICLE = re.compile(r"^the\s+", re.IGNORECASE)
 _POSSESSIVE = re.compile(r"['\N{RIGHT SINGLE QUOTATION MARK}]s$", re.IGNORECASE)
 _PUNCTUATION = ".,;:!?\"'"
@@ -39,7 +41,7 @@ class Evidence:
 
     Attributes:
         doc: Id of the Doc, or else its number in the corpus, from 1.
-        text: The sentence, or the sentences from the head's to the tail's; the whole Doc if it has no sentences.
+        text: The sentence, or the sentences from the head's to the tail's, see `context`.
         head: Where the head is: (start, end) in characters of `text`, the end exclusive.
         tail: Where the tail is.
         score: The relation's score in this place, 0..1.
@@ -138,7 +140,7 @@ def entity_key(mention: Span) -> str:
 
     The type belongs to the key because a person and a place of one name are two things.
     """
-    if kb_id := _kb_id(mention):
+    if kb_id := linked_id(mention):
         return f"kb:{kb_id}"
     return name_key(mention)
 
@@ -154,6 +156,8 @@ def merge_relations(
     attr: str = DEFAULT_ATTR,
     key: Callable[[Span], str] = entity_key,
     symmetric: Collection[str] = (),
+    min_score: float = 0.0,
+    labels: Collection[str] | None = None,
     max_evidence: int = 5,
 ) -> Graph:
     """Merge the relations of Docs that may come as a stream; one Doc at a time is held.
@@ -163,6 +167,8 @@ def merge_relations(
         attr: The extension that holds them.
         key: Says which mentions are the same thing: those for which it returns the same string.
         symmetric: Labels for which both directions are one fact, which keeps the direction seen first.
+        min_score: Relations with a lower score are left out.
+        labels: The relation labels to take; None for all.
         max_evidence: Places kept for each relation, at least 1.
 
     Raises:
@@ -175,16 +181,20 @@ def merge_relations(
     for doc in [docs] if isinstance(docs, Doc) else docs:
         if not isinstance(doc, Doc):
             raise DataError(f"{doc!r} has no relations to merge. Expected a spaCy Doc or an iterable of Docs.")
-        merger.add(doc, getattr(doc._, attr))
+        relations = getattr(doc._, attr)
+        merger.add(doc, [r for r in relations if r.score >= min_score and (labels is None or r.label in labels)])
     return merger.graph()
 
 
 def context(relation: Relation) -> Span:
-    """Return the sentences from a relation's first mention to its last; the whole Doc if it has no sentences."""
+    """Return the sentences from a relation's first mention to its last.
+
+    A Doc without sentences may be long, so only `MARGIN` tokens on both sides of the pair are taken of it.
+    """
     doc = relation.head.doc
-    if not doc.has_annotation("SENT_START"):
-        return doc[:]
     mentions = (relation.head, relation.tail)
+    if not doc.has_annotation("SENT_START"):
+        return doc[max(min(m.start for m in mentions) - MARGIN, 0) : max(m.end for m in mentions) + MARGIN]
     # A mention that crosses a sentence's border has the sentence of its first token.
     start = min(mention.sent.start for mention in mentions)
     return doc[start : max(max(doc[m.end - 1].sent.end, m.end) for m in mentions)]
@@ -207,7 +217,7 @@ class _Mentions:
     def add(self, mention: Span) -> None:
         self.names[" ".join(mention.text.split())] += 1
         self.labels[mention.label_] += 1
-        self.kb_id = self.kb_id or _kb_id(mention)
+        self.kb_id = self.kb_id or linked_id(mention)
 
 
 @dataclass(slots=True)
@@ -284,7 +294,8 @@ class _Merger:
         return Graph(entities, tuple(relations), self.n_docs, self.n_loops)
 
 
-def _kb_id(mention: Span) -> str:
+def linked_id(mention: Span) -> str:
+    """Return the knowledge-base id of a mention, or "" if it has none."""
     return "" if mention.kb_id_ == NIL else str(mention.kb_id_)
 
 

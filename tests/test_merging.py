@@ -112,10 +112,21 @@ def test_context_reaches_from_the_first_mention_to_the_last(nlp):
     assert context(doc._.relations[0]).text == "Two. Three. Four."
 
 
-def test_context_without_sentences_is_the_doc():
+def test_context_without_sentences_is_what_is_near():
     doc = spacy.blank("en")("One. Two.")
     doc._.relations = [((0, 1), "r", (2, 3), 0.5)]
     assert context(doc._.relations[0]).text == doc.text
+    doc = spacy.blank("en")("a " * 1000)
+    doc._.relations = [((500, 501), "r", (510, 511), 0.5)]
+    assert len(context(doc._.relations[0])) == 40 + 11 + 40
+
+
+def test_scores_and_labels_can_be_left_out(nlp):
+    doc = annotated(nlp, "Ann met Bob.", ("Ann", "P", "met", "Bob", "P", 0.9), ("Bob", "P", "met", "Ann", "P", 0.2))
+    assert len(merge_relations(doc).relations) == 2
+    assert len(merge_relations(doc, min_score=0.2).relations) == 2
+    assert [r.score for r in merge_relations(doc, min_score=0.5).relations] == [0.9]
+    assert merge_relations(doc, labels=["other"]).entities == {}
 
 
 def test_own_key(nlp):
