@@ -12,24 +12,24 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from spacy.language import Language
-from spacy.tokens import Span
 
 from spacy_relx.data.docs import doc_id
 from spacy_relx.engine.types import Ranking
 from spacy_relx.errors import ConfigError, DataError
+from spacy_relx.evaluation.asked import asked_docs, check_finds_entities, find_component, settings_of
 from spacy_relx.evaluation.counts import NEGATIVE_LABELS, negative_labels, normalise_answer
 from spacy_relx.evaluation.leaks import TrainingSentences
 from spacy_relx.evaluation.records import PROTOCOLS, MentionRecord, PairRecord, Protocol, RunInfo
-from spacy_relx.pipeline import RelationExtractor
 from spacy_relx.relation import DEFAULT_ATTR, register
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from spacy.tokens import Doc
+    from spacy.tokens import Doc, Span
 
     from spacy_relx.answers import Answered
     from spacy_relx.evaluation.counts import Place
+    from spacy_relx.pipeline import RelationExtractor
 
     _Pair = tuple[Place, Place]
 
@@ -129,9 +129,9 @@ def evaluate(
     if protocol not in PROTOCOLS:
         raise DataError(f"The protocol is {protocol!r}. Expected one of {', '.join(PROTOCOLS)}.")
     nlp = pipeline if isinstance(pipeline, Language) else None
-    component = component or _component(pipeline)
+    component = component or find_component(pipeline)
     if protocol == "predicted_entities":
-        _check_finds_entities(nlp)
+        check_finds_entities(nlp)
     elif entity_types:
         raise ConfigError(
             f"Entity types are named for the protocol {protocol}. Expected predicted_entities: others take entities "
@@ -148,7 +148,7 @@ def evaluate(
         labels=component.schema.names,
         negative=negative,
         settings={
-            **_settings(component),
+            **settings_of(component),
             "use_types": use_types,
             **({"entity_types": dict(entity_types)} if entity_types else {}),
             **(settings or {}),
@@ -181,7 +181,7 @@ def _records(
     while batch := list(islice(stream, batch_size)):
         start = time.perf_counter()
         golds = [_gold(run, doc, _unique(_name(number, doc), ids)) for number, doc in batch]
-        asked = _asked_docs(run, golds)
+        asked = asked_docs(run.nlp, run.protocol, run.entity_types, [gold.doc for gold in golds])
         pairs = [list(gold.pairs.values()) for gold in golds] if run.protocol == "given" else None
         answers = run.component.ask(asked, pairs, top_k=top_k, use_types=run.use_types, pool=True)
         counts["seconds"] += time.perf_counter() - start
@@ -282,76 +282,6 @@ def _gold(run: _Run, doc: Doc, name: str) -> _Gold:
 
 def _can_be_answered(component: RelationExtractor, label: str) -> bool:
     return label in component.schema or label in component.schema.mirrors
-
-
-def _asked_docs(run: _Run, golds: list[_Gold]) -> list[Doc]:
-    """The Docs that the component reads: with annotated entities, or as the pipeline sees the bare text."""
-    if run.nlp is None:
-        return [gold.doc for gold in golds]
-    ours = [name for name in run.nlp.pipe_names if isinstance(run.nlp.get_pipe(name), RelationExtractor)]
-    if run.protocol == "predicted_entities":
-        with run.nlp.select_pipes(disable=ours):
-            found = run.nlp.pipe([gold.doc.text for gold in golds])
-            return [_with_types(doc, run.entity_types) for doc in found]
-    if all(gold.doc.has_annotation("SENT_START") for gold in golds):
-        return [gold.doc for gold in golds]
-    # Annotated entities stay as they are; the pipeline gives what the data lack, such as sentence boundaries.
-    setters = [name for name in run.nlp.pipe_names if "doc.ents" in run.nlp.get_pipe_meta(name).assigns]
-    asked = []
-    with run.nlp.select_pipes(disable=[*ours, *setters]):
-        for gold in golds:
-            asked.append(gold.doc if gold.doc.has_annotation("SENT_START") else run.nlp(gold.doc.copy()))
-    return asked
-
-
-def _with_types(doc: Doc, names: Mapping[str, str]) -> Doc:
-    """Call the types of entities what the data set calls them."""
-    if names:
-        doc.ents = [
-            Span(doc, ent.start, ent.end, names.get(ent.label_, ent.label_), kb_id=ent.kb_id_) for ent in doc.ents
-        ]
-    return doc
-
-
-def _component(pipeline: Language | RelationExtractor) -> RelationExtractor:
-    if isinstance(pipeline, RelationExtractor):
-        return pipeline
-    for _, component in pipeline.pipeline:
-        if isinstance(component, RelationExtractor):
-            return component
-    raise ConfigError(
-        f"The pipeline has no relation extractor among {pipeline.pipe_names}. Expected one; add it with "
-        'nlp.add_pipe("llama_relation_extractor").'
-    )
-
-
-def _check_finds_entities(nlp: Language | None) -> None:
-    if nlp is None:
-        raise ConfigError(
-            "The protocol predicted_entities got a component alone. Expected a pipeline that finds entities."
-        )
-    if not any("doc.ents" in nlp.get_pipe_meta(name).assigns for name in nlp.pipe_names):
-        raise ConfigError(
-            f"The pipeline has no component that finds entities among {nlp.pipe_names}. The protocol "
-            "predicted_entities needs one; with annotated entities, use gold_entities."
-        )
-
-
-def _settings(component: RelationExtractor) -> dict[str, Any]:
-    from spacy_relx.models import engine_shim
-
-    settings, schema = component.settings, component.schema
-    to_dict = getattr(component.candidates, "to_dict", None)
-    return {
-        "model": engine_shim(component.model).spec.to_dict(),
-        "prompt": settings.prompt.to_dict(),
-        "decoding": settings.decoding,
-        "scoring": settings.scoring,
-        "candidates": to_dict() if to_dict is not None else repr(component.candidates),
-        "schema": schema.to_dict(),
-        "symmetric": [label.name for label in schema if label.symmetric],
-        "mirrors": dict(schema.mirrors),
-    }
 
 
 def _key(head: Span, tail: Span) -> _Pair:
