@@ -5,7 +5,7 @@
     python scripts/train_embedded.py rows explained training/general --general
     python scripts/train_embedded.py train training/general --adapter training/embedded/adapter --learning-rate 5e-4
     python scripts/train_embedded.py dev training/general                  # how good it is on the development rows
-    python scripts/train_embedded.py ship training/general --threshold 0.5
+    python scripts/train_embedded.py ship training/general --threshold 0.5 --before training/embedded
 
 What the adapter is never shown: test sets; the 22 relations of Wiki80 that are held out to be asked about unseen, and
 every sentence that they occur in; CoNLL04, GIDS, NYT, KBP37 and WebNLG, which have no licence or one that forbids it.
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -215,6 +216,7 @@ def write(
     only: Annotated[list[str] | None, typer.Option(help="Only these sources, for `mix` to weigh.")] = None,
 ) -> None:
     """Write the rows of a recipe, for training and for development, with the hashes of what they were made of."""
+    _note_command(folder)
     facts: dict[str, Any] = {"recipe": recipe, "settings": RECIPES[recipe], "seed": seed, "sources": {}, "corpora": {}}
     train: list[RowGroup] = []
     sources = GENERAL_SOURCES if general else SOURCES
@@ -247,6 +249,7 @@ def mix(
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """Draw groups from the rows of earlier runs, and cut them small: for a run of many small steps."""
+    _note_command(folder)
     rng = Random(seed)
     groups: list[RowGroup] = []
     corpora: dict[str, str] = {}
@@ -281,6 +284,7 @@ def train(
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """Train on the rows with the stand-alone trainer."""
+    _note_command(folder)
     from spacy_relx.training.__main__ import main
 
     words = [str(folder / "rows.jsonl"), str(folder), "--dropout", "0", "--max-steps", str(steps)]
@@ -334,8 +338,10 @@ def ship(
     folder: Folder,
     threshold: Annotated[float, typer.Option(help="The default threshold, found on development rows.")],
     adapter: Annotated[Path | None, typer.Option(help="The adapter; FOLDER/adapter if left out.")] = None,
+    before: Annotated[list[Path] | None, typer.Option(help="Folders of the runs that it goes on from.")] = None,
+    machine: Annotated[str, typer.Option(help="What it was trained on.")] = "two cores of an AMD EPYC, bfloat16",
 ) -> None:
-    """Copy the adapter into the package, with its threshold and what it was made of in the file's header."""
+    """Copy the adapter into the package, with its threshold, what it was made of, and the record of its training."""
     from safetensors import safe_open
     from safetensors.torch import save_file
 
@@ -351,7 +357,38 @@ def ship(
     facts |= {"threshold": threshold, "scoring": "trie", "schema": "general"}
     save_file(tensors, target / WEIGHTS, metadata={"format": "pt", METADATA_KEY: json.dumps(facts, sort_keys=True)})
     (target / CONFIG).write_text((source / CONFIG).read_text(encoding="utf-8"), encoding="utf-8")
+    record = {"machine": machine, "runs": [_record(run) for run in (*(before or ()), folder)]}
+    record["development"] = json.loads((folder / "dev.json").read_text(encoding="utf-8"))
+    (target / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     typer.echo(f"{target}: {(target / WEIGHTS).stat().st_size / 1e6:.1f} MB")
+
+
+def _note_command(folder: Path) -> None:
+    """Keep what was typed, for the record of a run that is shipped."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "commands.txt").open("a", encoding="utf-8") as file:
+        file.write(" ".join(["python", *sys.argv]) + "\n")
+
+
+def _record(run: Path) -> dict[str, Any]:
+    """What a run was made of, and how it went: its rows, its commands, and its log in a few figures."""
+    facts = json.loads((run / "rows.json").read_text(encoding="utf-8"))
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return {
+        "commands": (run / "commands.txt").read_text(encoding="utf-8").splitlines(),
+        **{name: facts[name] for name in ("seed", "settings", "corpora")},
+        "rows_sha256": facts["sha256"],
+        "steps": len(lines),
+        "rows": sum(line["n_rows"] for line in lines),
+        "tokens": sum(line["n_tokens"] for line in lines),
+        "minutes": round(lines[-1]["total_seconds"] / 60, 1),
+        "first_loss": _mean_loss(lines[:20]),
+        "last_loss": _mean_loss(lines[-20:]),
+    }
+
+
+def _mean_loss(lines: list[dict[str, Any]]) -> float:
+    return round(sum(line["loss"] for line in lines) / len(lines), 3)
 
 
 @dataclass(frozen=True, slots=True)

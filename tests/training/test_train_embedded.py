@@ -6,10 +6,14 @@ from pathlib import Path
 import pytest
 import spacy
 import srsly
+import typer
 from script_loader import load_script
 from spacy.tokens import Doc, DocBin, Span
 
 import spacy_relx
+from spacy_relx.adapters import packaged_adapter
+from spacy_relx.engine.adapter import read_adapter
+from spacy_relx.engine.spec import EMBEDDED_ADAPTER
 from spacy_relx.relation import register
 from spacy_relx.schema import make_schema
 from spacy_relx.training.rows import read_rows
@@ -94,3 +98,34 @@ def test_a_mix_of_earlier_rows_in_small_groups(corpus: Path, tmp_path: Path) -> 
 def test_relations_go_by_names_that_their_schemas_have() -> None:
     assert set(script.GENERAL) <= set(make_schema(name="redocred").names)
     assert {name for name, _, _ in script.GENERAL.values()} <= set(make_schema(name="general").names)
+
+
+def test_rows_of_one_source_alone(corpus: Path, tmp_path: Path) -> None:
+    script.write("explained", tmp_path, corpus=corpus, dev_rows=10, seed=0, only=["scierc"])
+    assert set(srsly.read_json(tmp_path / "rows.json")["sources"]) == {"scierc"}
+    with pytest.raises(typer.BadParameter, match=r"--only sciecr: expected some of semeval2010_task8, redocred"):
+        script.write("explained", tmp_path, corpus=corpus, only=["sciecr"])
+
+
+def test_what_is_shipped_has_the_record_of_its_runs(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script, "ROOT", tmp_path)
+    for name, losses in (("first", [2.0, 1.0]), ("second", [0.5])):
+        script.write("explained", tmp_path / name, corpus=corpus, dev_rows=10, seed=3, only=["scierc"])
+        lines = [{"loss": loss, "n_rows": 8, "n_tokens": 100, "total_seconds": 90.0} for loss in losses]
+        srsly.write_jsonl(tmp_path / name / "log.jsonl", lines)
+    srsly.write_json(tmp_path / "second" / "dev.json", {"unseen": {"accuracy": 0.5}})
+    source = packaged_adapter(EMBEDDED_ADAPTER)
+    script.ship(tmp_path / "second", threshold=0.6, adapter=source, before=[tmp_path / "first"], machine="a laptop")
+    shipped = tmp_path / "spacy_relx" / "adapters" / EMBEDDED_ADAPTER
+    adapter = read_adapter(shipped)
+    assert adapter.metadata["threshold"] == 0.6
+    assert adapter.tensors.keys() == read_adapter(source).tensors.keys()
+    record = srsly.read_json(shipped / "training.json")
+    assert record["development"] == {"unseen": {"accuracy": 0.5}}
+    first, second = record["runs"]
+    assert (first["steps"], first["rows"], first["tokens"], first["minutes"]) == (2, 16, 200, 1.5)
+    assert (first["first_loss"], second["last_loss"], second["seed"]) == (1.5, 0.5, 3)
+    assert first["rows_sha256"] == srsly.read_json(tmp_path / "first" / "rows.json")["sha256"]
+    assert len(first["commands"]) == 1
