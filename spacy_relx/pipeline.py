@@ -67,6 +67,28 @@ def make_relation_extractor(
 ) -> RelationExtractor:
     """Create a relation extractor; no weights are loaded here.
 
+    Args:
+        nlp: The pipeline.
+        name: Name of the component in it.
+        model: The model that is asked: one of the registered architectures.
+        labels: The relations: None for the packaged general label set, a list of names, a mapping of names to settings
+            (None for none), or a block `spacy-relx.Schema.v1`.
+        candidates: Which pairs are asked about, and how much text around each is read.
+        prompt: The wording of the prompts.
+        decoding: "constrained", where the answer is one of the labels with its probability, or "free", where it is what
+            the model writes, greedily; answers outside the labels are then on `Doc._.relation_answers`.
+        scoring: "trie", the product of the renormalised choices along a label's tokens, or "sequence", the label's
+            likelihood as a share of that of all labels.
+        threshold: Least score of a relation, 0..1, where its label sets none; None: the adapter's calibrated one, else
+            0.5.
+        top_k: Labels kept for each pair, the negative one counted; at least 1.
+        no_relation: The negative label, which the model may answer too; None: every pair has a relation, and scores
+            only rank the labels.
+        keep_no_relation: Whether negative answers are kept as relations.
+        attr: Name of the extension that holds the relations.
+        scorer: What `nlp.evaluate` and `spacy train` measure.
+        training: How `spacy train` makes an adapter; None: with the defaults.
+
     Raises:
         ConfigError: If a setting cannot be used.
         ExtensionError: If another package owns the extension attribute `attr`.
@@ -101,6 +123,7 @@ def make_relation_extractor(
     notice = engine_shim(model).notice  # refuses the models of other packages
     if notice is not None:
         add_to_meta(nlp._meta, notice)
+    engine_shim(model).check_use(settings.top_k, settings.scoring, settings.decoding)
     relations.register(settings.attr)
     if training is not None and not isinstance(training, TrainingSettings):
         raise ConfigError(f"training is {training!r}. Expected a block such as spacy-relx.Training.v1, or null.")
@@ -275,12 +298,7 @@ class RelationExtractor(TrainableRelations, AskingRelations, SavedRelations, Pip
         """Answer and annotate Docs together; the ones that fail go to the error handler one by one."""
         handle_error = self.get_error_handler()
         good = [prepared for _, prepared in pool if isinstance(prepared, Prepared)]
-        answered: Iterator[Answered | Exception]
-        try:
-            answered = iter(self._answer(good))
-        except Exception as error:
-            # Which Doc is to blame is found by asking about each alone.
-            answered = iter([error] if len(good) == 1 else [self._answer_or_error(prepared) for prepared in good])
+        answered = iter(self._answer_each(good))
         for doc, prepared in pool:
             outcome = next(answered) if isinstance(prepared, Prepared) else prepared
             if not isinstance(outcome, Exception):
@@ -296,11 +314,5 @@ class RelationExtractor(TrainableRelations, AskingRelations, SavedRelations, Pip
     def _prepare_or_error(self, doc: Doc) -> Prepared | Exception:
         try:
             return self._prepare(doc)
-        except Exception as error:
-            return error
-
-    def _answer_or_error(self, prepared: Prepared) -> Answered | Exception:
-        try:
-            return self._answer([prepared])[0]
         except Exception as error:
             return error
