@@ -19,6 +19,7 @@ from spacy_relx.errors import (
     RelxError,
     RelxWarning,
     SchemaError,
+    ServerError,
     TrainingError,
     UnsafeCheckpointError,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "RelxError",
     "RelxWarning",
     "SchemaError",
+    "ServerError",
     "TrainingError",
     "UnsafeCheckpointError",
     "__version__",

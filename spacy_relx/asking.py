@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spacy_relx.answers import Answered, Pair
 from spacy_relx.candidates import EntityPairs, context_text
 from spacy_relx.engine.packing import count_tokens
 from spacy_relx.engine.types import FreeAnswer, Question, Ranking
-from spacy_relx.errors import RelxWarning
+from spacy_relx.errors import PartialAnswerError, RelxWarning, ServerError
 from spacy_relx.models import EngineShim, engine_shim
 from spacy_relx.schema import MissingSchema, Schema
 
@@ -48,6 +48,8 @@ class AskingRelations:
     model: Model
     settings: Settings
     candidates: Callable[..., Iterable[tuple[Span, Span]]]
+    #: Whether documents of a stream share packs on a processor, too; see `ask`.
+    pool: bool = False
     #: The prompt builder and the labels' ids; None: to be made anew.
     _builder: tuple[PromptBuilder, LabelIds | None] | None
 
@@ -108,9 +110,9 @@ class AskingRelations:
         return engine_shim(self.model)
 
     def _pools(self) -> bool:
-        """Whether documents share packs. On a processor they never do: a document's scores are then always the same."""
+        """Whether documents share packs. On a processor they do so on demand: scores are then always the same."""
         shim = self._shim
-        return shim.is_loaded and shim.engine.device.type != "cpu" and not shim.deterministic
+        return shim.is_loaded and (self.pool or shim.engine.device.type != "cpu") and not shim.deterministic
 
     def _prepare(self, doc: Doc, spans: Sequence[tuple[Span, Span]] | None = None, use_types: bool = True) -> Prepared:
         pairs = self._pairs(doc, spans, use_types)
@@ -163,10 +165,21 @@ class AskingRelations:
             candidates = _DEFAULT_CANDIDATES
         return candidates.contexts(doc, pairs)
 
+    def _answer_each(self, prepared: list[Prepared]) -> list[Answered | Exception]:
+        """Answer some Docs together; the result of one that fails is its error."""
+        try:
+            return list(self._answer(prepared))
+        except PartialAnswerError as error:
+            return self._share(prepared, error.results)
+        except ServerError as error:  # each question has been asked, more than once
+            return [error if item.pairs else Answered([], []) for item in prepared]
+        except Exception as error:
+            # Which Doc is to blame is found by asking about each alone.
+            return [error] if len(prepared) == 1 else [self._answer_each([item])[0] for item in prepared]
+
     def _answer(self, prepared: list[Prepared], top_k: int | None = None) -> list[Answered]:
         questions = [question for item in prepared for question in item.questions]
         results: list[Ranking] | list[FreeAnswer] = []
-        texts: list[str] = []
         if questions:
             builder, labels = self._bound()
             engine = self._shim.engine
@@ -176,16 +189,22 @@ class AskingRelations:
                     stop_ids=builder.stop_ids,
                     max_new_tokens=self.settings.prompt.max_new_tokens,
                 )
-                texts = [builder.decode(result.ids) for result in results]
             else:
                 top_k = self.settings.top_k if top_k is None else top_k
                 results = engine.rank(questions, labels, top_k=top_k, scoring=self.settings.scoring)
-        answered, start = [], 0
+        return self._share(prepared, results)  # type: ignore[return-value]  # no result is an error
+
+    def _share(self, prepared: Sequence[Prepared], results: Sequence[Any]) -> list[Answered | Exception]:
+        """Give each Doc the results of its questions; one error among them is the result of the Doc."""
+        shared: list[Answered | Exception] = []
+        start = 0
         for item in prepared:
-            stop = start + len(item.pairs)
-            answered.append(Answered(item.pairs, results[start:stop], texts[start:stop]))
-            start = stop
-        return answered
+            own = results[start : start + len(item.pairs)]
+            start += len(item.pairs)
+            error = next((result for result in own if isinstance(result, Exception)), None)
+            texts = [] if error else [self._bound()[0].decode(r.ids) for r in own if isinstance(r, FreeAnswer)]
+            shared.append(error or Answered(item.pairs, own, texts))
+        return shared
 
     def _bound(self) -> tuple[PromptBuilder, LabelIds | None]:
         """The prompt builder and the labels' ids for the model's tokenizer; the first use loads the model."""

@@ -12,6 +12,7 @@ import re
 import threading
 from typing import TYPE_CHECKING, Any
 
+from spacy_relx.engine.remote.template import ServerChat, ServerTemplate
 from spacy_relx.engine.types import Prompt, TokenIds
 from spacy_relx.errors import PromptError
 from spacy_relx.seams import LineEncoder, can_cut
@@ -243,6 +244,19 @@ class ChatTemplate:
                 f"The tokenizer {self._tokenizer.name_or_path!r} tokenises a chat differently from its parts (it may "
                 "add a dummy prefix), which is not supported. Use a model with a byte-level tokenizer."
             )
+
+
+def open_chat(
+    tokenizer: Any, turns: Sequence[Mapping[str, str]], template_kwargs: Mapping[str, Any]
+) -> ChatTemplate | ServerChat:
+    """The chat whose last user turn is open, rendered here or, where only the server has the tokenizer, there.
+
+    Raises:
+        PromptError: If the tokenizer has no usable template, or the ids made here would differ from the template's own.
+    """
+    if isinstance(tokenizer, ServerTemplate):
+        return ServerChat(turns, {**DEFAULT_TEMPLATE_KWARGS, **template_kwargs})
+    return ChatTemplate(tokenizer, turns, template_kwargs)
 
 
 def _control_tokens(tokenizer: Any) -> tuple[dict[str, int], Any]:

@@ -4,6 +4,13 @@ Every message names the value, says what was expected, and tells what to do next
 `RelxError`, so that one `except` clause catches whatever this package raises on purpose.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 class RelxError(Exception):
     """Base class of every error that spacy-relx raises on purpose."""
@@ -35,6 +42,30 @@ class ModelError(RelxError, RuntimeError):
 
 class ModelNotFoundError(ModelError):
     """The weights are not on this machine and could not be fetched."""
+
+
+class ServerError(ModelError):
+    """A served model could not be reached, or gave no usable answer.
+
+    Attributes:
+        for_all: Whether every other request would fail, too: a refused key, an unknown model, nobody there.
+    """
+
+    def __init__(self, message: str, *, for_all: bool = False) -> None:
+        super().__init__(message)
+        self.for_all = for_all
+
+
+class PartialAnswerError(ServerError):
+    """Some of several questions could not be answered.
+
+    Attributes:
+        results: What came of each question, in order: its answer, or the error.
+    """
+
+    def __init__(self, message: str, results: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.results = results
 
 
 class ChecksumError(ModelError):

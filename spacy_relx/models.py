@@ -25,6 +25,7 @@ from spacy_relx.licences import notice_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from spacy_relx.engine.cached import ComputingEngine
     from spacy_relx.engine.packed import PackedEngine
     from spacy_relx.engine.reference import ReferenceEngine
     from spacy_relx.training.session import TrainingSession
@@ -72,7 +73,7 @@ class EngineShim(Shim):  # type: ignore[misc]
         self.deterministic = deterministic
         self.family = family
         self.cache: CacheSettings | None = None
-        self._engine: PackedEngine | ReferenceEngine | CachedEngine | None = None
+        self._engine: ComputingEngine | CachedEngine | None = None
         self._adapter_copy: Path | None = None  # a folder of ours, removed with this object
         self._training: TrainingSession | None = None
         self._trainable = False
@@ -89,27 +90,39 @@ class EngineShim(Shim):  # type: ignore[misc]
         return self._engine is not None
 
     @property
-    def engine(self) -> PackedEngine | ReferenceEngine | CachedEngine:
+    def engine(self) -> ComputingEngine | CachedEngine:
         """The engine; the first use loads the weights."""
-        from spacy_relx.engine.workers import prepare_worker
-
         with self._lock:
-            # A forked worker may have got a loaded engine from its parent, so this comes before every use.
-            prepare_worker(self.spec.device if self._engine is None else self._engine.device.type)
+            self._prepare_process()
             if self._engine is None:
-                from spacy_relx.engine.loading import load_model
-                from spacy_relx.engine.select import make_engine
-
-                loaded = load_model(self.spec, trainable=self._trainable)
-                engine = make_engine(loaded, self.engine_name, self.max_pack_tokens)  # type: ignore[arg-type]
+                engine = self._load()
                 self._engine = engine if self.cache is None else CachedEngine(engine, self.cache.open())
             return self._engine
+
+    def _prepare_process(self) -> None:
+        """Keep torch to one thread in a worker process.
+
+        A forked one may have got a loaded engine from its parent, so this comes before every use.
+        """
+        from spacy_relx.engine.workers import prepare_worker
+
+        prepare_worker(self.spec.device if self._engine is None else self._engine.device.type)
+
+    def _load(self) -> ComputingEngine:
+        from spacy_relx.engine.loading import load_model
+        from spacy_relx.engine.select import make_engine
+
+        loaded = load_model(self.spec, trainable=self._trainable)
+        return make_engine(loaded, self.engine_name, self.max_pack_tokens)  # type: ignore[arg-type]
+
+    def check_use(self, top_k: int, scoring: str, decoding: str) -> None:
+        """Refuse what the model cannot do, before it is loaded: nothing here, something for a model on a server."""
 
     @property
     def computing_engine(self) -> PackedEngine | ReferenceEngine:
         """The engine without its answer cache; the first use loads the weights."""
         engine = self.engine
-        return engine.engine if isinstance(engine, CachedEngine) else engine
+        return engine.engine if isinstance(engine, CachedEngine) else engine  # type: ignore[return-value]
 
     def use_adapter(self, folder: Path) -> None:
         """Take the adapter from another folder from now on."""
@@ -228,7 +241,7 @@ def engine_shim(model: Model) -> EngineShim:
             return shim
     raise ConfigError(
         f"The model block gives {getattr(model, 'name', model)!r}. Expected one of the architectures "
-        "spacy-relx.SmolLM2.v1, spacy-relx.Llama32GenTune.v1 or spacy-relx.CausalLM.v1."
+        "spacy-relx.SmolLM2.v1, spacy-relx.Llama32GenTune.v1, spacy-relx.CausalLM.v1 or spacy-relx.OpenAICompatible.v1."
     )
 
 
@@ -280,7 +293,7 @@ def build_causal_lm(
         double_quant=double_quant,
     )
     shim = EngineShim(spec, engine, max_pack_tokens, deterministic)
-    return Model("relx_engine", _forward, shims=[shim])
+    return Model("relx_engine", ask_engine, shims=[shim])
 
 
 def build_smollm2(
@@ -359,7 +372,7 @@ def build_cached(model: Model, path: str | None = None, max_bytes: int = DEFAULT
     return model
 
 
-def _forward(model: Model, request: Callable[[Any], Any], is_train: bool) -> tuple[Any, Callable[[Any], Any]]:
+def ask_engine(model: Model, request: Callable[[Any], Any], is_train: bool) -> tuple[Any, Callable[[Any], Any]]:
     """Let a request ask the engine; thinc's way of calling a model."""
     if is_train:
         raise ConfigError("This model is trained through the component's update, not through thinc's begin_update.")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from spacy_relx.chat import ChatTemplate
+from spacy_relx.chat import open_chat
 from spacy_relx.engine.types import DEFAULT_NEW_TOKENS, LabelIds, Prompt, TokenIds
 from spacy_relx.errors import ConfigError, PromptError
 from spacy_relx.schema import Label, Schema
@@ -190,7 +190,7 @@ class PromptBuilder:
         self, wording: GenTunePrompt, tokenizer: PreTrainedTokenizerBase, schema: Schema, no_relation: str | None
     ) -> None:
         self.wording = wording
-        self.chat = ChatTemplate(tokenizer, wording.messages(schema, no_relation), wording.template_kwargs or {})
+        self.chat = open_chat(tokenizer, wording.messages(schema, no_relation), wording.template_kwargs or {})
 
     def prompt(self, sentence: str, head: str, tail: str, head_type: str = "", tail_type: str = "") -> Prompt:
         """The prompt of one pair."""

@@ -48,6 +48,7 @@ def test_public_names() -> None:
         "RelxError",
         "RelxWarning",
         "SchemaError",
+        "ServerError",
         "TrainingError",
         "UnsafeCheckpointError",
         "__version__",
@@ -64,6 +65,7 @@ REGISTERED = {
         "spacy-relx.Cached.v1",
         "spacy-relx.CausalLM.v1",
         "spacy-relx.Llama32GenTune.v1",
+        "spacy-relx.OpenAICompatible.v1",
         "spacy-relx.SmolLM2.v1",
     },
     "spacy_misc": {

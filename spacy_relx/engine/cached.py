@@ -18,20 +18,23 @@ import threading
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from spacy_relx.cache import cache_dir
 from spacy_relx.engine.answer_store import AnswerStore
 from spacy_relx.engine.checkpoint import weight_files
+from spacy_relx.engine.remote.engine import RemoteModel
 from spacy_relx.engine.search import DEFAULT_TOLERANCE
 from spacy_relx.engine.types import DEFAULT_NEW_TOKENS, FreeAnswer, LabelIds, LabelScore, Ranking
-from spacy_relx.errors import ConfigError
+from spacy_relx.errors import ConfigError, PartialAnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from spacy_relx.engine.packed import PackedEngine
     from spacy_relx.engine.reference import ReferenceEngine
+    from spacy_relx.engine.remote.chat import ChatEngine
+    from spacy_relx.engine.remote.engine import RemoteEngine
     from spacy_relx.engine.types import Prompt, Question, Scoring
 
 #: About a million answers.
@@ -43,6 +46,9 @@ _KEY_FORMAT = 1
 
 #: Parts of a model's configuration that say where it is from, not what it computes.
 _NOT_COMPUTED = ("_name_or_path", "transformers_version")
+
+#: Whatever answers questions itself.
+ComputingEngine: TypeAlias = "PackedEngine | ReferenceEngine | RemoteEngine | ChatEngine"
 
 _Item = TypeVar("_Item")
 _Answer = TypeVar("_Answer", Ranking, FreeAnswer)
@@ -86,7 +92,7 @@ class CachedEngine:
         store: Where answers are kept.
     """
 
-    def __init__(self, engine: PackedEngine | ReferenceEngine, store: AnswerStore) -> None:
+    def __init__(self, engine: ComputingEngine, store: AnswerStore) -> None:
         self.engine = engine
         self.loaded = engine.loaded
         self.device = engine.device
@@ -148,19 +154,30 @@ class CachedEngine:
             self.work.n_cached += sum(key in found for key in keys)
         missing = [i for i, key in enumerate(keys) if key not in found]
         if missing:
-            answers = dict(zip([keys[i] for i in missing], ask([items[i] for i in missing])))
+            failed: PartialAnswerError | None = None
+            try:
+                results: Sequence[Any] = ask([items[i] for i in missing])
+            except PartialAnswerError as error:  # what was answered is kept, so that it is not asked again
+                failed, results = error, error.results
+            answers = {keys[i]: result for i, result in zip(missing, results) if not isinstance(result, Exception)}
             if not self.engine.n_weight_changes:  # another thread may have begun to train
                 self._store.put({key: json.dumps(write(answer)).encode() for key, answer in answers.items()})
             found |= answers
+            if failed is not None:
+                errors = {keys[i]: result for i, result in zip(missing, results) if isinstance(result, Exception)}
+                raise PartialAnswerError(str(failed), [found.get(key, errors.get(key)) for key in keys]) from failed
         return [found[key] for key in keys]
 
 
-def _identity(engine: PackedEngine | ReferenceEngine) -> dict[str, Any]:
+def _identity(engine: ComputingEngine) -> dict[str, Any]:
     """What computes the answers.
 
-    The fingerprint stands for weights, adapter, quantisation and number format. Of the base it has seen samples, and
-    somebody may have edited a few rows between them: so size and time of its files count, too.
+    Of a served model that is what its server says of itself: that the weights behind a name are others cannot be seen.
+    Of one in this process, the fingerprint stands for weights, adapter, quantisation and number format. Of the base it
+    has seen samples, and somebody may have edited a few rows between them: so size and time of its files count, too.
     """
+    if isinstance(engine.loaded, RemoteModel):
+        return {**engine.loaded.identity, "engine": type(engine).__name__, "versions": [version("spacy-relx")]}
     folder = engine.loaded.base_folder
     config = engine.loaded.model.config.to_dict()  # type: ignore[operator, union-attr]
     return {
