@@ -255,6 +255,21 @@ def test_view_filters_and_default_name(run, tmp_path):
     assert "met 0.90" not in (tmp_path / "in.html").read_text("utf8")
 
 
+def test_view_as_a_graph_of_all_documents(run, fake, lines, tmp_path):
+    run("annotate", lines, tmp_path / "out.jsonl")
+    page = tmp_path / "page.html"
+    result = run("view", tmp_path / "out.jsonl", page, "--graph")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{page}\n", "")
+    whole = page.read_text("utf8")
+    assert "<title>out</title>" in whole
+    assert whole.count('"label":"next_to"') > 1
+    result = run("view", tmp_path / "out.jsonl", page, "--graph", "--limit", "1", "--max-relations", "1")
+    assert "first 1 document is" in result.stderr
+    assert page.read_text("utf8").count('"label":"next_to"') == 1
+    run("view", tmp_path / "out.jsonl", page, "--graph", "--label", "nothing")
+    assert "next_to" not in page.read_text("utf8")
+
+
 @pytest.mark.parametrize(
     ("name", "content"), [("in.jsonl", "{}\n"), ("in.jsonl", "no\n"), ("in.spacy", "no"), ("in.x", "")]
 )

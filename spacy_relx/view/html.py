@@ -50,7 +50,8 @@ def write_page(html: str, path: str | Path) -> Path:
     """Write a page, with the folders that lead to it, and return its path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html, encoding="utf8")
+    # The id of a document may hold half of a surrogate pair, which no file can.
+    path.write_text(html, encoding="utf8", errors="replace")
     return path
 
 
