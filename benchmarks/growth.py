@@ -26,6 +26,7 @@ from spacy_relx.benchmark.machine import model_facts, provenance
 from spacy_relx.benchmark.memory import current_bytes
 from spacy_relx.benchmark.timing import Summary, interleave
 from spacy_relx.benchmark.zero_cost import zero_cost_engine
+from spacy_relx.engine.allocator import keep_freed_memory
 from spacy_relx.engine.loading import load_model
 from spacy_relx.engine.select import make_engine
 from spacy_relx.engine.spec import EMBEDDED_BASE, ModelSpec
@@ -144,4 +145,5 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()  # as the command line does
     main()

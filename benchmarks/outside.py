@@ -29,6 +29,7 @@ from spacy_relx.benchmark.parts import shares
 from spacy_relx.benchmark.timing import Summary, interleave, rates
 from spacy_relx.benchmark.zero_cost import zero_cost_engine
 from spacy_relx.engine import packing, prefix_tree
+from spacy_relx.engine.allocator import keep_freed_memory
 from spacy_relx.engine.loading import load_tokenizer
 from spacy_relx.engine.spec import EMBEDDED_BASE, ModelSpec
 
@@ -191,4 +192,5 @@ def place(file: str, line: int) -> str:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()  # as the command line does
     main()

@@ -30,6 +30,7 @@ from spacy_relx.benchmark.engine_run import Contestant, measure
 from spacy_relx.benchmark.machine import model_facts, provenance
 from spacy_relx.benchmark.rivals import NAMES, answer_tokens, generate
 from spacy_relx.cache import cache_dir
+from spacy_relx.engine.allocator import keep_freed_memory
 from spacy_relx.engine.loading import load_model
 from spacy_relx.engine.packed import PackedEngine
 from spacy_relx.engine.resolve import resolve_base
@@ -245,4 +246,5 @@ def _names(text: str, known: Sequence[str]) -> list[str]:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()  # as the command line does
     main()

@@ -20,6 +20,7 @@ from results import write
 
 from spacy_relx.benchmark.machine import model_facts, provenance
 from spacy_relx.benchmark.timing import Summary, interleave, rates, ratios
+from spacy_relx.engine.allocator import keep_freed_memory
 from spacy_relx.engine.loading import load_model
 from spacy_relx.engine.quiet import import_bitsandbytes
 from spacy_relx.engine.spec import EMBEDDED_BASE, ModelSpec
@@ -174,4 +175,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()  # as the command line does
     main()

@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from spacy_relx.engine.allocator import keep_freed_memory
 from spacy_relx.engine.spec import DTYPES, EMBEDDED_BASE, QUANTIZATIONS, ModelSpec
 from spacy_relx.errors import RelxError
 from spacy_relx.training.curves import draw_rows_run
@@ -112,4 +113,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())
