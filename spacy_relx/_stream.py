@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,7 @@ class _Stream:
 
     def run(self, batch_size: int, n_process: int) -> Iterator[Result]:
         before = self.nlp.default_error_handler
-        self.nlp.set_error_handler(self.failures)
+        _set_error_handler(self.nlp, self.failures)
         try:
             while not self.exhausted:
                 try:
@@ -66,7 +67,7 @@ class _Stream:
             if self.broken_input is not None:
                 raise self.broken_input
         finally:
-            self.nlp.set_error_handler(before)
+            _set_error_handler(self.nlp, before)
 
     def _take(self) -> Iterator[Doc]:
         while True:
@@ -104,6 +105,18 @@ class _Stream:
                 self.failures.messages[number] = _describe("pipeline", error)
         message = self.failures.messages.pop(number, None)
         return Result(record, None, message) if message else Result(record, doc)
+
+
+def _set_error_handler(nlp: Language, handler: Any) -> None:
+    """Do what `nlp.set_error_handler` does, past components that cannot hold one.
+
+    The parser and the entity recogniser of spaCy 3.8.18 are such; `Language` asks only whether they have the method.
+    """
+    nlp.default_error_handler = handler
+    for _, component in nlp.pipeline:
+        if hasattr(component, "set_error_handler"):
+            with suppress(AttributeError):
+                component.set_error_handler(handler)
 
 
 class _Failures:

@@ -254,6 +254,17 @@ def test_failing_doc_costs_no_other(tmp_path, component, suffix):
         assert [len(doc._.relations) for doc in docs(out)] == [1, 0, 1, 0, 0, 1]
 
 
+def test_a_trained_component_that_cannot_hold_an_error_handler_is_no_obstacle(tmp_path):
+    nlp = make_nlp()
+    parser = nlp.add_pipe("parser", first=True)
+    parser.add_label("dep")
+    nlp.initialize()
+    source = write(tmp_path / "in.jsonl", ["Ann met Bob.", "This will fail.", "Cid met Dora."])
+    summary = annotate_corpus(nlp, source, tmp_path / "out.jsonl")
+    assert summary.n_failed == 1
+    assert [len(row["relations"]) for row in rows(tmp_path / "out.jsonl")] == [1, 0, 1]
+
+
 def test_failures_are_listed_once_after_a_restart(tmp_path):
     source, out = write(tmp_path / "in.jsonl", ["fail", "Ann", "fail too", "Bob"]), tmp_path / "out.spacy"
 
