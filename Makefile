@@ -20,7 +20,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test test-data test-gpu lint wheel bench bench-gpu clean
+.PHONY: demo test test-data test-gpu fuzz-http lint wheel bench bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m spacy_relx fetch
@@ -38,6 +38,11 @@ test-data: $(VENV)/.installed-dev
 test-gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m spacy_relx fetch
 	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)
+
+# Requests made up from the service's own OpenAPI description, allowed and forbidden ones, over real HTTP.
+fuzz-http: $(VENV)/.installed-dev
+	$(BIN)/python -m spacy_relx fetch
+	FUZZ_HTTP_EXAMPLES=$(or $(FUZZ_HTTP_EXAMPLES),2000) $(BIN)/python -m pytest tests/serving/test_openapi.py $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check .

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from spacy.tokens import Doc, DocBin
 from spacy.util import get_words_and_spaces
@@ -20,6 +20,7 @@ from spacy_relx._progress import Progress, encode_line, replace_file
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from spacy.tokens import Span
     from spacy.vocab import Vocab
 
     from spacy_relx._inputs import Record
@@ -175,18 +176,21 @@ def to_line(result: Result, attr: str) -> bytes:
     row = {
         "id": record.id,
         "text": record.text,
-        "ents": [
-            {
-                "start": ent.start,
-                "end": ent.end,
-                "start_char": ent.start_char,
-                "end_char": ent.end_char,
-                "label": ent.label_,
-                "text": ent.text,
-            }
-            for ent in ents
-        ],
+        "ents": [entity_row(ent) for ent in ents],
         "relations": [relation.to_dict() for relation in getattr(doc._, attr)] if doc is not None else [],
         "meta": record.meta,
     }
     return encode_line(row if error is None else {**row, "error": error})
+
+
+def entity_row(ent: Span) -> dict[str, Any]:
+    """Return an entity as plain values; ends are exclusive."""
+    return {
+        "start": ent.start,
+        "end": ent.end,
+        "start_char": ent.start_char,
+        "end_char": ent.end_char,
+        "label": ent.label_,
+        "text": ent.text,
+        **({"kb_id": ent.kb_id_} if ent.kb_id_ else {}),
+    }

@@ -17,6 +17,7 @@ from spacy_relx.cli.fetch import fetch
 from spacy_relx.cli.info import info
 from spacy_relx.cli.report import report
 from spacy_relx.cli.rows import rows
+from spacy_relx.cli.serve import serve
 from spacy_relx.cli.view import view
 
 __all__ = ["app", "main"]
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.command("fetch")(fetch)
 app.command("annotate")(annotate)
+app.command("serve")(serve)
 app.command("view")(view)
 app.command("convert")(convert)
 app.command("info")(info)
