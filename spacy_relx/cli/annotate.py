@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from spacy_relx.cli._common import INTERRUPTED, Config, Debug, Labels, ModelPreset, Quiet, errors_as_messages, stderr
 from spacy_relx.cli._pipeline import component_name, component_settings, entity_pipeline, load_pipeline
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from spacy_relx.corpus import Source
+from spacy_relx.cli._progress import progress
 
 
 class OnError(StrEnum):
@@ -90,7 +85,7 @@ def annotate(
         attr = nlp.get_pipe_config(name).get("attr", DEFAULT_ATTR) if name else DEFAULT_ATTR
         n_done = 0
 
-        with _progress(given, quiet) as show:
+        with progress("Annotating", "docs", given.count, quiet) as show:
 
             def tell(done: int, failed: int) -> None:
                 nonlocal n_done
@@ -133,37 +128,3 @@ def _file_hashes(labels: str | None) -> dict[str, str]:
     if labels is None or not Path(labels).is_file():
         return {}
     return {"labels_sha256": hashlib.sha256(Path(labels).read_bytes()).hexdigest()}
-
-
-@contextmanager
-def _progress(source: Source, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Show documents done, documents a second and the time left, if somebody can see it."""
-    console = stderr()
-    if quiet or not console.is_terminal:
-        yield lambda n_done, n_failed: None
-        return
-
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("Annotating"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[failed]}"),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("", total=source.count(), rate="", failed="")
-        is_new = True
-
-        def show(n_done: int, n_failed: int) -> None:
-            nonlocal is_new
-            if is_new:  # what an earlier run did is no sign of this one's speed
-                bar.reset(task, completed=n_done)
-                is_new = False
-            speed = bar.tasks[0].speed
-            rate = f"{speed:.1f} docs/s" if speed else ""
-            bar.update(task, completed=n_done, rate=rate, failed=f"{n_failed} failed" if n_failed else "")
-
-        yield show
