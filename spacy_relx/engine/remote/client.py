@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import email.utils
 import json
+import math
 import os
 import ssl
 import threading
@@ -32,6 +33,9 @@ _PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
 #: Seconds of the first pause between attempts, at most, and of any.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+
+#: Seconds to keep away from a server, at most, whatever it asks for.
+_LONGEST_RETRY_AFTER = 3600.0
 
 #: Bytes of an answer; one has some kilobytes.
 _MOST_BYTES = 16 * 2**20
@@ -148,8 +152,10 @@ class Client:
         def once() -> Any:
             nonlocal n_attempts
             wait = self._not_before - time.monotonic()
+            if time.monotonic() + max(wait, 0) >= end:
+                raise PassingError(f"it has asked for a pause of {wait:.0f} more seconds", wait)
             if wait > 0:
-                time.sleep(min(wait, max(end - time.monotonic(), 0)))
+                time.sleep(wait)
             n_attempts += 1
             return attempt(min(time.monotonic() + spec.timeout, end))
 
@@ -197,7 +203,7 @@ class Client:
         if status in _PASSING:
             pause = _retry_after(response.headers.get("retry-after"))
             if pause is not None:
-                self._not_before = max(self._not_before, time.monotonic() + min(pause, self.spec.total_timeout))
+                self._not_before = max(self._not_before, time.monotonic() + pause)
             raise PassingError(f"status {status}: {self._message(content)}", pause)
         if status != 200:
             self._fail(response, content)
@@ -324,7 +330,7 @@ def _retry_after(value: str | None) -> float | None:
             seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
         except (ValueError, TypeError, OverflowError):
             return None
-    return max(seconds, 0.0) if seconds == seconds and seconds != float("inf") else None
+    return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER) if math.isfinite(seconds) else None
 
 
 def _close(pool: httpx.Client, owner: int) -> None:
