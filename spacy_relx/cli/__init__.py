@@ -13,6 +13,7 @@ from spacy_relx.cli.baseline import baseline
 from spacy_relx.cli.benchmark import benchmark
 from spacy_relx.cli.convert import convert
 from spacy_relx.cli.evaluate import app as _evaluate_app
+from spacy_relx.cli.export import export
 from spacy_relx.cli.fetch import fetch
 from spacy_relx.cli.info import info
 from spacy_relx.cli.report import report
@@ -33,6 +34,7 @@ app.command("fetch")(fetch)
 app.command("annotate")(annotate)
 app.command("serve")(serve)
 app.command("view")(view)
+app.command("export")(export)
 app.command("convert")(convert)
 app.command("info")(info)
 app.command("report")(report)
