@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,35 +12,41 @@ import spacy
 from spacy.tokens import Doc, Span
 from spacy.util import filter_spans, get_words_and_spaces
 
-from spacy_relx._inputs import load_docbin
+from spacy_relx._inputs import STDIN, load_docbin
 from spacy_relx.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from spacy.language import Language
 
 
 def read_annotated(path: str | Path) -> Iterator[Doc]:
-    """Yield the Docs of a .spacy or .jsonl file; ids are in `user_data["id"]`.
+    """Yield the Docs of a .spacy or .jsonl file, or of JSON Lines on standard input (-); ids are in `user_data["id"]`.
 
     Raises:
         DataError: If the file is neither, or a line of it is not what `annotate` writes.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"The file {str(path)!r} does not exist. Expected a .spacy or .jsonl file with relations.")
     nlp = spacy.blank("xx")
-    if path.suffix == ".spacy":
+    if str(path) == STDIN:
+        yield from _from_lines(sys.stdin.buffer, "stdin", nlp)
+    elif not path.is_file():
+        raise DataError(f"The file {str(path)!r} does not exist. Expected a .spacy or .jsonl file with relations.")
+    elif path.suffix == ".spacy":
         yield from load_docbin(path).get_docs(nlp.vocab)
     elif path.suffix == ".jsonl":
-        nlp.add_pipe("sentencizer")
         with path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield _from_line(line, f"{path}:{number}", nlp)
+            yield from _from_lines(lines, str(path), nlp)
     else:
         raise DataError(f"The file {str(path)!r} is of no known kind. Expected a .spacy or .jsonl file with relations.")
+
+
+def _from_lines(lines: Iterable[bytes], where: str, nlp: Language) -> Iterator[Doc]:
+    nlp.add_pipe("sentencizer")
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield _from_line(line, f"{where}:{number}", nlp)
 
 
 def _from_line(line: bytes, where: str, nlp: Language) -> Doc:
@@ -84,7 +91,8 @@ def from_row(row: Mapping[str, Any], nlp: Language) -> Doc:
 
 def _span(doc: Doc, mention: Mapping[str, Any]) -> Span:
     start, end = mention["start_char"], mention["end_char"]
-    span = doc.char_span(start, end, label=mention["label"], alignment_mode="expand")
+    kb_id = mention.get("kb_id", "")
+    span = doc.char_span(start, end, label=mention["label"], kb_id=kb_id, alignment_mode="expand")
     if span is None:
         raise ValueError(f"no text at characters {start}..{end}")
     return span
