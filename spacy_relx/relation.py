@@ -180,8 +180,8 @@ def _get_relations(doc: Doc, *, attr: str) -> list[Relation]:
     stored = _stored(doc, attr)
     if not stored:
         return []
-    ents = {(ent.start, ent.end): ent for ent in doc.ents}
-    return [_view(doc, cast("_StoredRelation", relation), ents) for relation in stored]
+    known = _known_mentions(doc)
+    return [_view(doc, cast("_StoredRelation", relation), known) for relation in stored]
 
 
 def _set_relations(doc: Doc, value: Iterable[Any], *, attr: str) -> None:
@@ -220,9 +220,9 @@ def _get_span_relations(span: Span, *, attr: str) -> list[Relation]:
 
 
 def _get_answers(doc: Doc, *, attr: str) -> list[RelationAnswer]:
-    ents = {(ent.start, ent.end): ent for ent in doc.ents}
+    known = _known_mentions(doc)
     return [
-        RelationAnswer(_span(doc, head, ents), _span(doc, tail, ents), text, score)
+        RelationAnswer(_span(doc, head, known), _span(doc, tail, known), text, score)
         for head, tail, text, score in _stored(doc, answers_attr(attr))
     ]
 
@@ -251,16 +251,26 @@ def _store(doc: Doc, name: str, values: Iterable[_Stored]) -> None:
     doc.user_data[_key(name)] = tuple(values)
 
 
-def _view(doc: Doc, stored: _StoredRelation, ents: Mapping[tuple[int, int], Span]) -> Relation:
+def _known_mentions(doc: Doc) -> dict[tuple[int, int], Span]:
+    """By place, the spans that say more than a place and a type: entities, and spans of groups that are linked."""
+    known = {(ent.start, ent.end): ent for ent in doc.ents}
+    for group in doc.spans.values():
+        for span in group:
+            if span.kb_id_ and not ((ent := known.get((span.start, span.end))) is not None and ent.kb_id_):
+                known[span.start, span.end] = span
+    return known
+
+
+def _view(doc: Doc, stored: _StoredRelation, known: Mapping[tuple[int, int], Span]) -> Relation:
     head, tail, label, score, inverse = stored
-    return Relation(_span(doc, head, ents), _span(doc, tail, ents), label, score, inverse or None)
+    return Relation(_span(doc, head, known), _span(doc, tail, known), label, score, inverse or None)
 
 
-def _span(doc: Doc, mention: _StoredMention, ents: Mapping[tuple[int, int], Span]) -> Span:
+def _span(doc: Doc, mention: _StoredMention, known: Mapping[tuple[int, int], Span]) -> Span:
     start, end, *_, label = _at(doc, mention)
-    ent = ents.get((start, end))
-    # An entity carries its knowledge-base id too, so it is the better view where it is the same mention.
-    return ent if ent is not None and ent.label_ == label else Span(doc, start, end, label=label)
+    span = known.get((start, end))
+    # One that is there carries its knowledge-base id too, so it is the better view where it is the same mention.
+    return span if span is not None and span.label_ == label else Span(doc, start, end, label=label)
 
 
 def _at(doc: Doc, mention: _StoredMention) -> _StoredMention:
@@ -339,7 +349,8 @@ def _mention(doc: Doc, value: Any) -> _StoredMention:
     else:
         raise DataError(f"{value!r} is not a mention. Expected a Span, (start, end) or a dict with start and end.")
     if chars is not None:
-        span = doc.char_span(*chars) if all(isinstance(char, int) for char in chars) else None
+        inside = all(isinstance(char, int) and 0 <= char <= len(doc.text) for char in chars)
+        span = doc.char_span(*chars) if inside else None
         if span is None or (text is not None and span.text != text):
             raise DataError(
                 f"The mention {text or (start, end)!r} at the characters {chars[0]!r}..{chars[1]!r} is not one of this "

@@ -66,6 +66,15 @@ def test_views(doc: Doc) -> None:
         first.label = "other"  # type: ignore[misc]
 
 
+def test_a_mention_of_a_span_group_keeps_its_knowledge_base_id(doc: Doc) -> None:
+    doc.spans["linked"] = [Span(doc, 0, 2, "PERSON", kb_id="Q19837"), Span(doc, 5, 7, "GPE", kb_id="another")]
+    (again,) = DocBin(docs=[doc], store_user_data=True).get_docs(doc.vocab)
+    for founded, located in (doc._.relations, again._.relations):
+        assert founded.tail.kb_id_ == "Q19837"
+        assert located.tail.kb_id_ == "Q60"  # the entity's own comes first
+        assert founded.head.kb_id_ == ""
+
+
 def test_offsets_are_absolute_and_half_open(doc: Doc) -> None:
     assert doc._.relations[0].to_dict() == {
         "head": {"text": "Apple", "label": "ORG", "start": 3, "end": 4, "start_char": 22, "end_char": 27},
