@@ -83,6 +83,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     evil._.relations = [(evil.ents[0], EVIL, (2, 3), 0.5)]
     view.save_graph(evil, folder / "evil.html", title=EVIL)
     view.save_graph([], folder / "empty.html")
+    framed = view.graph(made(*TEXTS[0]))._repr_html_()
+    (folder / "notebook.html").write_text(f"<!DOCTYPE html><meta charset=utf-8>{framed}", encoding="utf8")
     return folder
 
 
@@ -112,7 +114,8 @@ def open_page(browser: Any, folder: Path, problems: list[str]) -> Iterator[Any]:
     for context in contexts:
         context.close()
     assert problems == []
-    assert len(requests) == len(contexts), requests
+    asked = [url for url in requests if url != "about:srcdoc"]
+    assert len(asked) == len(contexts), asked
 
 
 def rows(page: Any) -> list[str]:
@@ -303,6 +306,13 @@ def test_nothing_to_show(open_page: Any) -> None:
     page.focus("#list")
     page.keyboard.press("Enter")
     page.fill("#search", "x")
+
+
+def test_in_the_frame_of_a_notebook(open_page: Any) -> None:
+    page = open_page("notebook")
+    frame = page.frame_locator("iframe")
+    frame.locator("#list li").first.click()
+    assert frame.locator("#detail-title").inner_text() == "Orlen Robotics founded_by Mara Velling"
 
 
 def luminance(color: str) -> float:

@@ -142,7 +142,7 @@ def test_long_sentences_are_cut_around_the_mentions(nlp):
 
 def test_a_notebook_shows_the_page_in_a_frame(docs):
     page = view.graph(docs)
-    shown = page._repr_mimebundle_()["text/html"]
+    shown = page._repr_html_()
     assert shown.startswith("<iframe")
     assert 'sandbox="allow-scripts"' in shown
     assert shown.count("<") == 2  # the page is the value of an attribute

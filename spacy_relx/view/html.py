@@ -7,7 +7,7 @@ from html import escape
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from jinja2 import Environment, Template
 
@@ -17,8 +17,12 @@ class Html(str):
 
     __slots__ = ()
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        return {"text/html": self.for_notebook(), "text/plain": f"<relations: {len(self)} characters of HTML>"}
+    def __repr__(self) -> str:
+        """Return a line instead of the markup, which would fill the screen of whoever typed the call."""
+        return f"<{type(self).__name__}: {len(self):,} characters>"
+
+    def _repr_html_(self) -> str:
+        return self.for_notebook()
 
     def for_notebook(self) -> str:
         """Return the markup to put into the page of a notebook."""
