@@ -54,6 +54,17 @@ def test_exactness(run_script: Run, tiny_llama: Path) -> None:
     assert result["largest_difference_of_a_score"] < 1e-4
 
 
+def test_serving(run_script: Run, tiny_llama: Path) -> None:
+    sizes = ("--documents", 6, "--clients", 1, 3, "--dtype", "float32", "--device", "cpu")
+    result = run_script("serving", "--base", tiny_llama, *sizes)
+    assert set(result) >= PROVENANCE
+    assert (result["documents"], result["pairs"] > 6) == (6, True)
+    assert set(result["measured"]) == {"in_process", "1_clients", "3_clients"}
+    for name in ("1_clients", "3_clients"):
+        assert set(result["measured"][name]) == {"p50_ms", "p95_ms", "documents_per_second", "pairs_per_second"}
+        assert 0 < result["measured"][name]["p50_ms"] <= result["measured"][name]["p95_ms"]
+
+
 def test_suite(run_script: Run, tiny_llama: Path, tmp_path: Path) -> None:
     plot = tmp_path / "suite.svg"
     sizes = (
