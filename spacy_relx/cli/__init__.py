@@ -20,6 +20,7 @@ from spacy_relx.cli.report import report
 from spacy_relx.cli.rows import rows
 from spacy_relx.cli.serve import serve
 from spacy_relx.cli.view import view
+from spacy_relx.engine.allocator import keep_freed_memory
 
 __all__ = ["app", "main"]
 
@@ -30,6 +31,14 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def _settle() -> None:
+    """Settle what holds for the whole process, which is this command's own."""
+    keep_freed_memory()
+
+
 app.command("fetch")(fetch)
 app.command("annotate")(annotate)
 app.command("serve")(serve)
