@@ -237,7 +237,10 @@ def _completion(
             "top_logprobs": [{f"token_id:{t}": float(v) for t, v in top.items()} for _, _, top in tokens],
         }
     else:
-        value_of: Callable[[float], float] = lambda v: float(np.exp(v)) if after_sampling else float(v)
+
+        def value_of(log_prob: float) -> float:
+            return float(np.exp(log_prob)) if after_sampling else float(log_prob)
+
         name = "prob" if after_sampling else "logprob"
         logprobs = {
             "content": [
@@ -325,7 +328,7 @@ def _handler(server: FakeServer) -> type[BaseHTTPRequestHandler]:
                     "garbage": b"<html>\xff busy</html>",
                     "wrong": json.dumps(server.wrong(request.body)).encode(),
                     "empty": b'{"choices": []}',
-                    "bare": b'{"choices": [{"text": "x", "message": {"content": "works_for"}, "finish_reason": "stop"}]}',
+                    "bare": b'{"choices": [{"message": {"content": "works_for"}, "finish_reason": "stop"}]}',
                 }
                 self._send(200, contents[fault.kind])
 

@@ -93,7 +93,7 @@ def test_a_request_that_fails_for_good_costs_its_document(
         text = smollm2_tokenizer.decode(body["prompt"]) if "prompt" in body else body["messages"][-1]["content"]
         return Fault("status", 500) if "hired" in text and "Entity 1: Cupertino\nEntity 2: Apple" in text else None
 
-    good, url = start(api)
+    _, url = start(api)
     component = {"decoding": decoding}
     nlp = served(url, tokenizer_for(api, embedded_base), component)
     nlp("Apple is in Cupertino.")  # connected: documents are asked about together from now on

@@ -203,8 +203,9 @@ def _token(item: Any) -> Token:
 def estimate(text: str, label: str, choices: Sequence[str], tokens: Sequence[Token]) -> float:
     """A lower bound of a label's probability among the allowed ones, as a logarithm.
 
-    Only the likeliest tokens of each place are known. Those that are not might all lead to other labels, so they are
-    counted as if they did. Where the server reports what is left after its own constraint, nothing is unknown.
+    Only the likeliest tokens of each place are known. Where labels part, those that are not known might all lead to
+    other labels, so they are counted as if they did. Where the server reports what is left after its own constraint,
+    nothing is unknown.
 
     Args:
         text: The answer.
@@ -218,10 +219,9 @@ def estimate(text: str, label: str, choices: Sequence[str], tokens: Sequence[Tok
     for token, value, top in tokens:
         if len(answers) < 2 or not token or not text.startswith(written + token):
             break  # settled; or the end of the answer, or bytes that are no text
-        seen = {**top, token: value}
-        unseen = max(1.0 - sum(map(math.exp, seen.values())), 0.0)
-        same, others = [value], [math.log(unseen)] if unseen else []
         going_on = [answer for answer in answers if answer.startswith(written + token)]
+        unseen = 1.0 - sum(map(math.exp, {**top, token: value}.values()))
+        same, others = [value], [math.log(unseen)] if unseen > 0 and going_on != answers else []
         for name in set(top) - {"", token}:
             leads_to = [answer for answer in answers if answer.startswith(written + name)]
             if leads_to:
