@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +11,8 @@ import spacy
 from spacy.tokens import Doc, Span
 from spacy.util import filter_spans, get_words_and_spaces
 
-from spacy_relx._inputs import STDIN, load_docbin
+from spacy_relx._inputs import STDIN, read_docbin
+from spacy_relx._json import parse_json
 from spacy_relx.errors import DataError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def read_annotated(path: str | Path) -> Iterator[Doc]:
     elif not path.is_file():
         raise DataError(f"The file {str(path)!r} does not exist. Expected a .spacy or .jsonl file with relations.")
     elif path.suffix == ".spacy":
-        yield from load_docbin(path).get_docs(nlp.vocab)
+        yield from read_docbin(path, nlp.vocab)
     elif path.suffix == ".jsonl":
         with path.open("rb") as lines:
             yield from _from_lines(lines, str(path), nlp)
@@ -51,9 +51,9 @@ def _from_lines(lines: Iterable[bytes], where: str, nlp: Language) -> Iterator[D
 
 def _from_line(line: bytes, where: str, nlp: Language) -> Doc:
     try:
-        row = json.loads(line)
+        row = parse_json(line)
         doc = from_row(row, nlp)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise DataError(
             f"{where} is not a line that annotate writes ({type(error).__name__}: {error}). Expected an object with "
             "text, ents and relations."

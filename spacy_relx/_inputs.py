@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spacy.tokens import Doc, DocBin
 
+from spacy_relx._json import parse_json
 from spacy_relx.errors import DataError
 
 if TYPE_CHECKING:
@@ -59,11 +60,13 @@ class Source:
         path: A .txt, .jsonl or .spacy file, a folder of such files, or "-" for JSON Lines on standard input.
         text_key: The key of the text in a JSON line.
         per_line: Whether each line of a .txt file is a document, not the whole file.
+        suffixes: The kinds of files that are read.
     """
 
     path: str
     text_key: str = "text"
     per_line: bool = False
+    suffixes: tuple[str, ...] = SUFFIXES
 
     def files(self) -> list[tuple[str, Path]]:
         """Return the files in the order they are read, each with the name that ids are made of.
@@ -73,15 +76,15 @@ class Source:
         """
         path = Path(self.path)
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file())
+            found = sorted(p for p in path.rglob("*") if p.suffix in self.suffixes and p.is_file())
             found = [p for p in found if not any(part.startswith(".") for part in p.relative_to(path).parts)]
             if not found:
-                raise DataError(f"The folder {self.path!r} has no file that ends in {', '.join(SUFFIXES)}.")
+                raise DataError(f"The folder {self.path!r} has no file that ends in {', '.join(self.suffixes)}.")
             return [(p.relative_to(path).as_posix(), p) for p in found]
         if not path.is_file():
             raise DataError(f"The input {self.path!r} does not exist. Expected a file, a folder, or - for stdin.")
-        if path.suffix not in SUFFIXES:
-            raise DataError(f"The input {self.path!r} is of no known kind. Expected one of {', '.join(SUFFIXES)}.")
+        if path.suffix not in self.suffixes:
+            raise DataError(f"The input {self.path!r} is of no known kind. Expected one of {', '.join(self.suffixes)}.")
         return [(path.name, path)]
 
     def fingerprint(self) -> dict[str, Any]:
@@ -116,7 +119,7 @@ class Source:
             return
         for name, path in self.files():
             if path.suffix == ".spacy":
-                yield from _from_docbin(name, path, vocab)
+                yield from from_docbin(name, path, vocab)
             elif path.suffix == ".jsonl" or self.per_line:
                 with path.open("rb") as lines:
                     yield from self._lines(name, lines, plain=path.suffix == ".txt")
@@ -127,13 +130,18 @@ class Source:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 record_id = f"{name}:{number}"
-                yield _from_text(record_id, line.strip(b"\r\n")) if plain else self._from_json(record_id, line)
+                yield _from_text(record_id, line.strip(b"\r\n")) if plain else self.from_json(record_id, line)
 
-    def _from_json(self, record_id: str, line: bytes) -> Record:
+    def from_json(self, record_id: str, line: bytes) -> Record:
+        """Return the document of a JSON line."""
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError as error:
             return Record(record_id, "", error=f"This line is not JSON: {error}.")
+        return self.from_row(record_id, row)
+
+    def from_row(self, record_id: str, row: Any) -> Record:
+        """Return the document of a row: an object with a text, perhaps an id, and whatever else."""
         if not isinstance(row, Mapping) or not isinstance(row.get(self.text_key), str):
             wanted = f"This line is not an object with the text under {self.text_key!r}"
             keys = ", ".join(map(repr, row)) if isinstance(row, Mapping) else type(row).__name__
@@ -163,8 +171,28 @@ def load_docbin(path: Path) -> DocBin:
         raise DataError(f"{str(path)!r} is not a DocBin: {error}. Expected what DocBin.to_disk writes.") from error
 
 
-def _from_docbin(name: str, path: Path, vocab: Vocab) -> Iterator[Record]:
-    for number, doc in enumerate(load_docbin(path).get_docs(vocab), 1):
+def read_docbin(path: Path, vocab: Vocab) -> Iterator[Doc]:
+    """Yield the Docs of a DocBin.
+
+    Raises:
+        DataError: If the file is something else, or is damaged.
+    """
+    docs = load_docbin(path).get_docs(vocab)
+    for number in count(1):
+        try:
+            doc = next(docs, None)
+        except Exception as error:  # what a damaged array makes spaCy raise is not foreseen
+            raise DataError(
+                f"Document {number} of the DocBin {str(path)!r} is damaged, and those after it are lost: {error}."
+            ) from error
+        if doc is None:
+            return
+        yield doc
+
+
+def from_docbin(name: str, path: Path, vocab: Vocab) -> Iterator[Record]:
+    """Yield the documents of a DocBin; `name` is what ids are made of."""
+    for number, doc in enumerate(read_docbin(path, vocab), 1):
         meta = doc.user_data.get("meta")
         record_id = doc.user_data.get("id", f"{name}:{number}")
         yield Record(record_id, doc.text, dict(meta) if isinstance(meta, Mapping) else {}, doc)

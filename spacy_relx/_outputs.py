@@ -6,7 +6,6 @@ compressed block that cannot be appended to: it is written as numbered shards, w
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -15,7 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from spacy.tokens import Doc, DocBin
 from spacy.util import get_words_and_spaces
 
-from spacy_relx._progress import Progress, encode_line, replace_file
+from spacy_relx._json import parse_json
+from spacy_relx._progress import Progress, append, encode_line, replace_file
+from spacy_relx.errors import DataError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,11 +71,17 @@ class JsonlWriter:
 
     def last_text(self) -> str | None:
         """Return the text of the last line."""
-        return str(json.loads(self._last)["text"]) if self._last else None
+        try:
+            return str(parse_json(self._last)["text"]) if self._last else None
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"The last line of {self.file.name!r} is not what annotate writes ({error!r}). Start anew with "
+                "--overwrite."
+            ) from error
 
     def write(self, result: Result) -> None:
         """Append one line."""
-        self.file.write(to_line(result, self.attr))
+        append(self.file, to_line(result, self.attr))
         self.n_written += 1
 
     def close(self, *, complete: bool) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spacy_relx.errors import DataError
+from spacy_relx._json import parse_json
+from spacy_relx.errors import DataError, OutputError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
+    from io import FileIO
 
 
 class Progress:
@@ -53,7 +57,8 @@ class Progress:
 
     def _read(self, identity: dict[str, Any]) -> dict[str, Any]:
         try:
-            state = json.loads(self.path.read_bytes())
+            state = parse_json(self.path.read_bytes())
+            _check_state(state)
         except ValueError as error:
             raise DataError(f"{str(self.path)!r} cannot be read: {error}. Start anew with --overwrite.") from error
         # Through JSON, so that tuples and lists are equal.
@@ -61,8 +66,8 @@ class Progress:
         changed = [
             f"{part} {key} " + ("has changed" if _is_digest(new) else f"was {old!r}, is {new!r}")
             for part in wanted
-            for key in sorted({*state.get(part, {}), *wanted[part]})
-            if (old := state.get(part, {}).get(key)) != (new := wanted[part].get(key))
+            for key in sorted({*state[part], *wanted[part]})
+            if (old := state[part].get(key)) != (new := wanted[part].get(key))
         ]
         if changed:
             raise DataError(
@@ -70,6 +75,16 @@ class Progress:
                 f"({'; '.join(changed)}). Run with what it was begun with, or start anew with --overwrite."
             )
         return dict(state)
+
+
+def _check_state(state: Any) -> None:
+    """Raise a ValueError if the content of a progress file is not what `Progress.save` writes."""
+    forms = {"input": dict, "options": dict, "complete": bool, "n_docs": int, "shards": list}
+    for key, form in forms.items():
+        if not isinstance(state, dict) or not isinstance(state.get(key), form):
+            raise ValueError(f"it has no usable {key!r}")
+    if not all(isinstance(size, int) and size > 0 for size in state["shards"]):
+        raise ValueError("its 'shards' are not numbers of documents")
 
 
 def _is_digest(value: Any) -> bool:
@@ -85,7 +100,10 @@ class ErrorLog:
             return
         # The log is written before the output, so it may know more than the output does.
         lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-        kept = [line for line in lines if json.loads(line)["index"] < n_done]
+        try:
+            kept = [line for line in lines if parse_json(line)["index"] < n_done]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{str(path)!r} cannot be read: {error!r}. Start anew with --overwrite.") from error
         self.n_failed = len(kept)
         replace_file(path, b"".join(kept))
 
@@ -99,7 +117,7 @@ class ErrorLog:
         self.n_failed += 1
         if self.path is not None:
             with self.path.open("ab", buffering=0) as file:
-                file.write(encode_line({"index": index, "id": record_id, "error": error}))
+                append(file, encode_line({"index": index, "id": record_id, "error": error}))
 
 
 def error_path(output: Path) -> Path:
@@ -116,5 +134,28 @@ def encode_line(row: dict[str, Any]) -> bytes:
 def replace_file(path: Path, data: bytes) -> None:
     """Write a file in one step: a reader sees the old content or the new, never a part."""
     scratch = path.with_name(path.name + ".tmp")
-    scratch.write_bytes(data)
-    scratch.replace(path)
+    with _clear_errors(path):
+        try:
+            scratch.write_bytes(data)
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+
+def append(file: FileIO, data: bytes) -> None:
+    """Append all of some bytes to an unbuffered file; where a disk is full, the system takes a part and says so."""
+    with _clear_errors(Path(file.name)):
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]
+
+
+@contextmanager
+def _clear_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{str(path)!r} cannot be written: {error.strerror or error}. What was written before is kept: free some "
+            "space or mend the disk, and give the same command again to go on."
+        ) from error

@@ -32,6 +32,10 @@ class DataError(RelxError, ValueError):
     """Input data (a document, a relation, a file of rows) is malformed."""
 
 
+class OutputError(RelxError, OSError):
+    """An output cannot be written: the disk is full, read-only, or gone. What was written before is kept."""
+
+
 class ExtensionError(RelxError, ValueError):
     """Another package owns the extension attribute that the component was told to use."""
 
@@ -85,7 +89,7 @@ class TrainingError(RelxError, RuntimeError):
 
 
 class PackBudgetError(RelxError, ValueError):
-    """A single prompt has more tokens than a pack may hold."""
+    """A single prompt has more tokens than a pack may hold, or needs more memory than there is."""
 
 
 class RelxWarning(UserWarning):

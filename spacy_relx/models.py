@@ -65,7 +65,8 @@ class EngineShim(Shim):  # type: ignore[misc]
         super().__init__(None)
         if engine not in ENGINES:
             raise ConfigError(f"model.engine is {engine!r}. Expected one of {', '.join(ENGINES)}.")
-        if max_pack_tokens is not None and (isinstance(max_pack_tokens, bool) or max_pack_tokens < 1):
+        is_number = isinstance(max_pack_tokens, int) and not isinstance(max_pack_tokens, bool)
+        if max_pack_tokens is not None and (not is_number or max_pack_tokens < 1):
             raise ConfigError(f"model.max_pack_tokens is {max_pack_tokens!r}. Expected a positive number, or null.")
         self.spec = spec
         self.engine_name = engine

@@ -6,9 +6,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spacy.tokens import Doc, DocBin
+from spacy.tokens import Doc
 from spacy.training import Example
 
+from spacy_relx._inputs import read_docbin
 from spacy_relx.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -41,12 +42,8 @@ def make_docbin_reader(
     def read(nlp: Language) -> Iterable[Example]:
         if not Path(path).is_file():
             raise DataError(f"The corpus {str(path)!r} does not exist. Expected a .spacy file; check the path.")
-        try:
-            corpus = DocBin().from_disk(path)
-        except ValueError as error:
-            raise DataError(f"The corpus {str(path)!r} cannot be read: {error}. Expected a .spacy file.") from error
         stop = skip + limit if limit else None
-        for gold in islice(corpus.get_docs(nlp.vocab), skip, stop):
+        for gold in islice(read_docbin(Path(path), nlp.vocab), skip, stop):
             yield example_of(gold, gold_entities=gold_entities)
 
     return read

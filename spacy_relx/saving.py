@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import srsly
 
+from spacy_relx.errors import ConfigError
 from spacy_relx.licences import NOTICE_FILE, warn_of_name
 from spacy_relx.prompts import GenTunePrompt
 from spacy_relx.schema import Schema
@@ -81,7 +82,15 @@ class SavedRelations:
         return {"schema": self.schema.to_dict(), "prompt": self.settings.prompt.to_dict()}
 
     def _take_saved(self, saved: dict[str, Any]) -> None:
-        schema, prompt = Schema.from_dict(saved["schema"]), GenTunePrompt.from_dict(saved["prompt"])
+        try:
+            schema, prompt = Schema.from_dict(saved["schema"]), GenTunePrompt.from_dict(saved["prompt"])
+            if not all(isinstance(text, str) for text in (prompt.system, prompt.user, prompt.cue)):
+                raise TypeError("a text of the prompt is no string")
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(
+                f"What was saved of the component {self.name!r} is damaged ({error!r}). Expected the schema and the "
+                "wording that to_disk writes; save the pipeline again."
+            ) from error
         self.settings = replace(self.settings, schema=schema, prompt=prompt)
         self._builder = None
 

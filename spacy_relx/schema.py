@@ -6,7 +6,6 @@ Owns the way from those to a `Schema`, and nothing of what it means: a label is 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NoReturn
 
+from spacy_relx._json import parse_json
 from spacy_relx.config_strings import check_config_strings
 from spacy_relx.errors import SchemaError
 from spacy_relx.label import Label, check_line
@@ -149,14 +149,14 @@ def _load_bundled(name: str) -> Schema:
 
 def _from_json(text: str, where: str) -> Schema:
     try:
-        data = json.loads(text, object_pairs_hook=_refuse_repeated_keys)
+        data = parse_json(text, object_pairs_hook=_refuse_repeated_keys)
         if not isinstance(data, Mapping):
             raise SchemaError(f'It holds a {type(data).__name__}. Expected an object with the key "labels".')
         return Schema.from_dict(data)
-    except json.JSONDecodeError as error:
-        raise SchemaError(f"The schema file {where!r} is not JSON: {error}. Expected an object.") from error
-    except SchemaError as error:
+    except SchemaError as error:  # a ValueError, too
         raise SchemaError(f"The schema file {where!r} cannot be used. {error}") from error
+    except ValueError as error:
+        raise SchemaError(f"The schema file {where!r} is not JSON: {error}. Expected an object.") from error
 
 
 def _refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

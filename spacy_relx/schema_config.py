@@ -98,6 +98,8 @@ def validate(model: type[M], value: Mapping[str, Any], where: str) -> M:
 def _raise_in_our_words(error: Mapping[str, Any], known: tuple[str, ...], where: str) -> NoReturn:
     """Turn one of pydantic's errors into a sentence about the value, what was expected and what to do."""
     loc, found = error["loc"], error["input"]
+    if not loc:
+        raise SchemaError(f"{where} cannot be read: {error['msg']}. Expected these keys: {', '.join(known)}.")
     key = loc[0]
     if error["type"] in ("extra_forbidden", "invalid_key"):
         raise SchemaError(

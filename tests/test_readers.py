@@ -73,7 +73,7 @@ def test_a_missing_corpus_is_named_when_it_is_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.spacy' does not exist"):
         list(read(spacy.blank("en")))
     (tmp_path / "broken.spacy").write_bytes(b"not a DocBin")
-    with pytest.raises(DataError, match=r"broken\.spacy' cannot be read"):
+    with pytest.raises(DataError, match=r"broken\.spacy' is not a DocBin"):
         list(make_docbin_reader(tmp_path / "broken.spacy")(spacy.blank("en")))
 
 

@@ -31,16 +31,21 @@ def component_settings(
 
 
 def _read_config(path: Path) -> dict[str, Any]:
+    import configparser
+
     from thinc.api import Config
 
     from spacy_relx.errors import ConfigError
 
-    text = path.read_text(encoding="utf8")
+    try:
+        text = path.read_text(encoding="utf8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{str(path)!r} is not UTF-8 text: {error}. Save it as UTF-8.") from error
     if "[components]" not in text:  # the format wants every section declared, even one without settings of its own
         text = f"[components]\n\n{text}"
     try:
         components = Config().from_str(text).get("components", {})
-    except ValueError as error:
+    except (ValueError, configparser.Error) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{str(path)!r} is not a config in spaCy's format: {reason}") from error
     if FACTORY not in components:

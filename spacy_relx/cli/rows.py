@@ -182,13 +182,13 @@ def _docs(path: Path, nlp: Any, limit: int) -> Iterator[Any]:
     from itertools import islice
 
     from spacy_relx import relation
-    from spacy_relx._inputs import load_docbin
+    from spacy_relx._inputs import read_docbin
     from spacy_relx.errors import DataError
 
     if not path.is_file():
         raise DataError(f"{str(path)!r} does not exist. Expected a .spacy file with gold relations.")
     relation.register()
-    for doc in islice(load_docbin(path).get_docs(nlp.vocab), limit or None):
+    for doc in islice(read_docbin(path, nlp.vocab), limit or None):
         yield doc if doc.has_annotation("SENT_START") else nlp.get_pipe("sentencizer")(doc)
 
 
@@ -217,8 +217,7 @@ def _settings(
 
 def _mixture(values: list[str], seed: int | None) -> Mixture:
     """Read files and single settings, the later over the earlier."""
-    import json
-
+    from spacy_relx._json import parse_json
     from spacy_relx.errors import ConfigError
     from spacy_relx.training.mixture import mixture_from
 
@@ -227,12 +226,12 @@ def _mixture(values: list[str], seed: int | None) -> Mixture:
         key, sign, text = value.partition("=")
         if sign and not Path(value).is_file():
             try:
-                data[key.strip()] = json.loads(text)
+                data[key.strip()] = parse_json(text)
             except ValueError:
                 data[key.strip()] = text
             continue
         try:
-            found = json.loads(Path(value).read_text(encoding="utf-8-sig"))
+            found = parse_json(Path(value).read_text(encoding="utf-8-sig"))
         except ValueError as error:
             raise ConfigError(f"--mixture {value!r} is not JSON: {error}. Expected settings by name.") from error
         if not isinstance(found, dict):

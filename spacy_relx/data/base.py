@@ -185,6 +185,9 @@ def parse_each(
         n += 1
         try:
             items = list(parse(place, f"{path.stem}:{n}", record))
+            for item in items:
+                if isinstance(item, Row):
+                    _check_strings(item)
         except BadRow as error:
             yield Problem(place, error.reason, error.detail)
         except KeyError as error:
@@ -193,6 +196,18 @@ def parse_each(
             yield Problem(place, "malformed", f"{type(error).__name__}: {error}")
         else:
             yield from items
+
+
+def _check_strings(row: Row) -> None:
+    """Refuse what a Doc cannot hold: half a surrogate pair, which JSON can write, and names that are no strings."""
+    mentions = (value for mention in row.mentions for value in (mention.type, mention.kb_id))
+    for value in (row.id, row.text, *mentions, *(label for _, _, label in row.relations)):
+        if not isinstance(value, str):
+            raise BadRow("a name is no string", repr(value)[:60])
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise BadRow("not valid Unicode", repr(value)[:60]) from error
 
 
 def join_words(words: Iterable[str]) -> tuple[str, list[tuple[int, int]]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
+from spacy_relx._json import parse_json
 from spacy_relx.data.base import (
     BadRow,
     DataSet,
@@ -29,11 +29,14 @@ if TYPE_CHECKING:
 
 def _read_fewrel(path: Path) -> Iterator[Item]:
     try:
-        data = json.loads(read_text(path))
+        data = parse_json(read_text(path))
     except ValueError as error:
         raise DataError(f"{path} is not JSON: {error}.") from error
     if not isinstance(data, dict):
         raise DataError(f"{path}:1 holds a {type(data).__name__}. Expected an object with a list for each relation.")
+    for label, records in data.items():
+        if not isinstance(records, list):
+            raise DataError(f"{path} holds a {type(records).__name__} under {label!r}. Expected a list of records.")
     names = {**names_by_id("wiki80"), **names_by_id("fewrel")}
 
     def parse(place: str, id: str, record: tuple[str, Any]) -> Iterator[Item]:
@@ -47,7 +50,7 @@ def _read_fewrel(path: Path) -> Iterator[Item]:
             tokens = occurrences[0]
             if len(occurrences) > 1:
                 yield Problem(place, "an entity occurs several times: the first is taken", kb_id, "note")
-            if tokens != list(range(tokens[0], tokens[-1] + 1)):
+            if tokens != list(range(tokens[0], tokens[0] + len(tokens))):
                 raise BadRow("the tokens of an entity are not side by side", repr(tokens))
             mentions.append(word_mention(places, tokens[0], tokens[-1] + 1, kb_id=kb_id))
         yield Row(id, place, text, tuple(mentions), ((0, 1, names[label]),), tuple(row["tokens"]))

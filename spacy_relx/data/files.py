@@ -11,6 +11,7 @@ import re
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from spacy_relx._json import parse_json
 from spacy_relx.data.base import Problem
 from spacy_relx.errors import DataError
 
@@ -51,7 +52,7 @@ def json_lines(path: Path) -> Records:
     """Give (place, record) for every line of a JSON Lines file."""
     for place, line in lines(path):
         try:
-            yield place, json.loads(line)
+            yield place, parse_json(line)
         except ValueError as error:
             yield Problem(place, "not JSON", str(error))
 
@@ -72,7 +73,7 @@ def json_array(path: Path) -> Records:
             at = _skip_space(text, at)
             if not text.startswith((",", "]"), at):
                 raise ValueError(f"expected a comma after the record, found {text[at : at + 10]!r}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield Problem(place, "not JSON; the rest of the file is lost", str(error))
             return
         yield place, record
@@ -110,7 +111,11 @@ def _csv(path: Path, columns: tuple[str, ...]) -> Records:
     read_text(path)  # for its errors
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
-        _check_columns(path, columns, rows.fieldnames or ())
+        try:
+            found = rows.fieldnames or ()
+        except csv.Error as error:
+            raise DataError(f"{path}:1 is not CSV: {error}. Expected the columns {', '.join(columns)}.") from error
+        _check_columns(path, columns, found)
         while True:
             first = rows.line_num + 1  # a quoted value may run over several lines
             try:

@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from spacy_relx._json import parse_json
 from spacy_relx.engine.checkpoint import TensorInfo, read_header, read_json, refuse_pickles
 from spacy_relx.errors import AdapterMismatchError, ModelError
 
@@ -102,12 +103,16 @@ def read_adapter(folder: Path) -> Adapter:
     config = read_json(folder / CONFIG)
     header = read_header(folder / WEIGHTS)
     _require_plain_lora(folder, config)
+    _check_forms(folder, config)
     try:
-        metadata = json.loads(header.metadata.get(METADATA_KEY, "{}"))
+        metadata = parse_json(header.metadata.get(METADATA_KEY, "{}"))
     except ValueError as error:
         raise ModelError(f"{folder / WEIGHTS} has damaged {METADATA_KEY!r} metadata: {error}.") from error
     if not isinstance(metadata, dict):
         raise ModelError(f"{folder / WEIGHTS} has {METADATA_KEY!r} metadata that is not a JSON object.")
+    threshold = metadata.get("threshold")
+    if threshold is not None and not (type(threshold) in (int, float) and 0 <= threshold <= 1):
+        raise ModelError(f"{folder / WEIGHTS} names the threshold {threshold!r}. Expected a number in 0..1.")
     return Adapter(folder, config, header.tensors, metadata, _digest(folder, config))
 
 
@@ -247,12 +252,43 @@ def _require_plain_lora(folder: Path, config: dict[str, Any]) -> None:
     if config.get("bias") not in (None, "none"):
         raise AdapterMismatchError(f"The adapter {folder} has bias={config['bias']!r}. Expected 'none'.")
     start = config.get("init_lora_weights")
-    if start not in _PLAIN_INITIALISATIONS:
+    if not any(start == plain for plain in _PLAIN_INITIALISATIONS):
         raise AdapterMismatchError(
             f"The adapter {folder} was started with init_lora_weights={start!r}, which changes the base model too. "
             "Expected an adapter converted to plain LoRA (peft's save_pretrained with "
             "path_initial_model_for_weight_conversion)."
         )
+
+
+def _check_forms(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse settings of another form than PEFT writes, before they are compared with a model."""
+    ranks, targets, saved = config.get("rank_pattern"), config.get("target_modules"), config.get("modules_to_save")
+    for name, value, is_right in (
+        ("r", config.get("r", 8), _is_rank(config.get("r", 8))),
+        ("rank_pattern", ranks, ranks is None or (isinstance(ranks, dict) and all(map(_is_rank, ranks.values())))),
+        ("target_modules", targets, targets is None or isinstance(targets, str) or _are_names(targets)),
+        ("modules_to_save", saved, saved is None or _are_names(saved)),
+    ):
+        if not is_right:
+            raise AdapterMismatchError(
+                f"The adapter {folder} has {name}={value!r}, which PEFT does not write. Fetch it again."
+            )
+    for pattern in (*(ranks or ()), *([targets] if isinstance(targets, str) else [])):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise AdapterMismatchError(
+                f"The adapter {folder} has the pattern {pattern!r}, which is no regular expression: {error}. Fetch it "
+                "again."
+            ) from error
+
+
+def _is_rank(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _digest(folder: Path, config: dict[str, Any]) -> str:

@@ -6,10 +6,11 @@ Only the header of a safetensors file and a few samples of its values are read, 
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from spacy_relx._json import parse_json
 from spacy_relx.errors import ModelError, UnsafeCheckpointError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _MAX_HEADER = 100 * 2**20  # bytes; the format's own limit
 _WINDOW = 1024  # values sampled at the start, in the middle and at the end of each tensor
+_SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _NUMPY_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
@@ -63,23 +65,30 @@ def read_header(path: Path) -> Header:
             )
         raw = file.read(length)
     try:
-        entries = json.loads(raw)
+        entries = parse_json(raw)
         metadata = {str(k): str(v) for k, v in (entries.pop("__metadata__", None) or {}).items()}
-        tensors = {
-            name: TensorInfo(
-                facts["dtype"],
-                tuple(facts["shape"]),
-                8 + length + facts["data_offsets"][0],
-                8 + length + facts["data_offsets"][1],
-            )
-            for name, facts in entries.items()
-        }
+        tensors = {name: _tensor_info(facts, 8 + length) for name, facts in entries.items()}
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise ModelError(f"{path} has a damaged safetensors header ({error!r}). Fetch it again.") from error
     end = max((tensor.end for tensor in tensors.values()), default=8 + length)
     if end != size:
         raise ModelError(f"{path} has {size} bytes. Expected {end} from its header; fetch it again.")
     return Header(tensors, metadata)
+
+
+def _tensor_info(facts: Any, first: int) -> TensorInfo:
+    """Check what a header says of one tensor; `first` is the offset of the file's first value."""
+    dtype, shape, (start, end) = facts["dtype"], tuple(facts["shape"]), facts["data_offsets"]
+    if not isinstance(dtype, str) or not all(_is_count(number) for number in (*shape, start, end)):
+        raise ValueError(f"a tensor of the type {dtype!r} and the shape {list(shape)} at {start!r}..{end!r}")
+    size = _SIZES.get(dtype)
+    if end < start or (size is not None and end - start != size * math.prod(shape)):
+        raise ValueError(f"{end - start} bytes for a tensor of the type {dtype} and the shape {list(shape)}")
+    return TensorInfo(dtype, shape, first + start, first + end)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -89,7 +98,7 @@ def read_json(path: Path) -> dict[str, Any]:
         ModelError: If the file is missing, or is not a JSON object.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ModelError(f"There is no {path.name} in {path.parent}. Expected a transformers checkpoint.") from error
     except (OSError, ValueError) as error:
@@ -125,6 +134,8 @@ def weight_files(folder: Path) -> list[Path]:
         return [folder / WEIGHTS]
     if (folder / INDEX).is_file():
         parts = read_json(folder / INDEX).get("weight_map", {})
+        if not isinstance(parts, dict):
+            raise ModelError(f"{folder / INDEX} has a weight_map that is no JSON object. Fetch the model again.")
         names = sorted({str(name) for name in parts.values()})
         for name in names:
             if "/" in name or "\\" in name or not name.endswith(".safetensors"):

@@ -10,6 +10,7 @@ import struct
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from spacy_relx.engine.gguf_header import check_counts
 from spacy_relx.engine.quiet import quiet_transformers
 from spacy_relx.errors import ModelError
 
@@ -60,6 +61,7 @@ def check_gguf(path: Path) -> None:
     """
     check_magic(path)
     try:
+        check_counts(path)
         tensors = _open_reader(path).tensors
         end = max((int(tensor.data_offset) + int(tensor.n_bytes) for tensor in tensors), default=0)
     except Exception as error:  # the reader fails in many ways when the bytes run out

@@ -17,6 +17,7 @@ import spacy
 from filelock import FileLock, Timeout
 
 import spacy_relx
+from spacy_relx._json import parse_json
 from spacy_relx.errors import DataError
 from spacy_relx.evaluation.records import header_line, record_line
 
@@ -137,7 +138,7 @@ class PartialRun:
         with self.path.open("rb") as file:
             first = file.readline()
             try:
-                found = json.loads(first)["part_of"]
+                found = parse_json(first)["part_of"]
                 changed = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
             except (ValueError, KeyError, TypeError):
                 self.discarded = "it is not the part of an evaluation"
@@ -149,7 +150,7 @@ class PartialRun:
             for line in file:
                 place += len(line)
                 if line.startswith(_COUNTS) and line.endswith(b"\n"):
-                    self.counts, end = json.loads(line)["counts"], place
+                    self.counts, end = parse_json(line)["counts"], place
         return end
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
+from spacy_relx._json import parse_json
 from spacy_relx.errors import DataError
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def read_records(path: Path) -> tuple[RunInfo, Iterator[PairRecord]]:
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text. Expected a file of `evaluate`.") from error
     try:
-        data = json.loads(first)
+        data = parse_json(first)
         info = RunInfo(**{**data, "labels": tuple(data["labels"])})
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path}:1 does not describe an evaluation run. Expected a file of `evaluate`.") from error
@@ -154,7 +155,7 @@ def read_records(path: Path) -> tuple[RunInfo, Iterator[PairRecord]]:
         with path.open(encoding="utf-8") as file:
             for number, line in islice(enumerate(file, 1), 1, None):
                 try:
-                    fields = json.loads(line)
+                    fields = parse_json(line)
                     if fields["text"] != text:
                         text = fields["text"]
                     yield _record({**fields, "text": text})  # the pairs of a document share its text in memory

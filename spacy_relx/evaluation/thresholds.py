@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from spacy_relx._json import parse_json
 from spacy_relx.errors import DataError
 from spacy_relx.evaluation.calibration import judge, precision_recall
 from spacy_relx.evaluation.counts import Counts
@@ -98,7 +99,7 @@ class StoredThresholds:
             DataError: If the file cannot be read, or holds something else.
         """
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = parse_json(path.read_text(encoding="utf-8"))
             common = None if data["threshold"] is None else float(data["threshold"])
             labels = {str(label): float(value) for label, value in data["labels"].items()}
             run = dict(data.get("run") or {})

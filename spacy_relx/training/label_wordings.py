@@ -5,13 +5,13 @@ Owns the format of the files and the packaged ones. No torch, no spaCy.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from spacy_relx._json import parse_json
 from spacy_relx.errors import ConfigError, SchemaError
 from spacy_relx.label import check_line
 
@@ -64,7 +64,7 @@ def read_wordings(name: str) -> dict[str, LabelWordings]:
             "file that exists."
         )
     try:
-        data = json.loads(text)
+        data = parse_json(text)
     except ValueError as error:
         raise ConfigError(f"The wordings {name!r} are not JSON: {error}.") from error
     entries = data.get("labels") if isinstance(data, Mapping) else None

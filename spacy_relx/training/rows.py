@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from spacy_relx._json import parse_json
 from spacy_relx.errors import DataError
 
 if TYPE_CHECKING:
@@ -82,13 +83,13 @@ def read_rows(path: Path) -> Iterator[RowGroup]:
     """
     if not path.is_file():
         raise DataError(f"{str(path)!r} does not exist. Expected a JSONL file of rows.")
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             try:
-                data = json.loads(line)
-            except ValueError as error:
+                data = parse_json(line)
+            except ValueError as error:  # UnicodeDecodeError among them
                 raise DataError(f"{path}:{number} is not JSON: {error}.") from error
             yield RowGroup.from_dict(data, f"{path}:{number}")
 

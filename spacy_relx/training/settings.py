@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spacy_relx.config_strings import check_config_strings
 from spacy_relx.errors import ConfigError
 from spacy_relx.training.mixture import Mixture
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 #: All attention and MLP projections of the Llama family.
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -130,7 +128,7 @@ def make_training(
     if checkpoint is not None and (not isinstance(checkpoint, (str, Path)) or not str(checkpoint)):
         raise ConfigError(f"training.checkpoint is {checkpoint!r}. Expected the path of a folder, or null.")
     check_config_strings(str(checkpoint), "training.checkpoint")
-    if isinstance(target_modules, str):
+    if isinstance(target_modules, str) or not isinstance(target_modules, Sequence):
         raise ConfigError(f"training.target_modules is {target_modules!r}. Expected a list of names.")
     return TrainingSettings(
         lora=LoraSettings(rank, alpha, tuple(target_modules)),
