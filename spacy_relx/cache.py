@@ -11,16 +11,18 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
-import time
-from contextlib import contextmanager
+import uuid
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spacy_relx._json import parse_json
 from spacy_relx.errors import ChecksumError, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from filelock import BaseFileLock
 
     #: Told about the steps of a fetch: a sentence, and the fraction done (0..1) or None where it is not known.
     Progress = Callable[[str, float | None], None]
@@ -29,7 +31,6 @@ CACHE_VARIABLE = "SPACY_RELX_CACHE"
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
 _CHUNK = 1 << 20  # bytes read at a time
-_LEFTOVER_AGE = 24 * 3600  # seconds after which a temporary folder cannot be in use
 
 
 def cache_dir() -> Path:
@@ -90,7 +91,7 @@ def entry_is_complete(folder: Path, *, verify: bool = False) -> bool:
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """Return a cache entry's manifest, or None where there is no readable one."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = parse_json((folder / MANIFEST).read_text(encoding="utf-8"))
         files = manifest["files"]
         usable = manifest["format"] == MANIFEST_FORMAT and bool(files)
         usable = usable and all({"size", "sha256"} <= set(facts) for facts in files.values())
@@ -138,29 +139,54 @@ def entry_lock(root: Path, key: str) -> Iterator[None]:
 
 @contextmanager
 def scratch_folder(root: Path) -> Iterator[Path]:
-    """Yield a temporary folder on the cache's own disk; it is gone afterwards."""
+    """Yield a temporary folder on the cache's own disk; it is gone afterwards.
+
+    A lock beside it says that its owner lives. A process that is killed lets go of the lock, and the next one removes
+    the folder; no clock is asked.
+    """
+    from filelock import FileLock
+
     with writable(root):
         root.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(root)
-        folder = Path(tempfile.mkdtemp(prefix="tmp-", dir=root))
+        folder = root / f"tmp-{uuid.uuid4().hex}"
+        lock = FileLock(_lock_of(folder))
+        lock.acquire()  # before the folder is there for others to see
+        folder.mkdir(mode=0o700)
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder, lock)
 
 
 def _remove_leftovers(root: Path) -> None:
     """Remove temporary folders that a process which was killed left behind."""
+    from filelock import FileLock, Timeout
+
     for folder in root.glob("tmp-*"):
-        if time.time() - folder.stat().st_mtime > _LEFTOVER_AGE:
-            shutil.rmtree(folder, ignore_errors=True)
+        if folder.is_dir():
+            lock = FileLock(_lock_of(folder))
+            with suppress(Timeout):
+                lock.acquire(timeout=0)
+                _remove(folder, lock)
+
+
+def _remove(folder: Path, lock: BaseFileLock) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    lock.release()
+    with suppress(OSError):  # somebody else may have it open, which Windows does not like
+        _lock_of(folder).unlink()
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
 
 
 def publish_folder(source: Path, target: Path, facts: dict[str, Any]) -> None:
     """Give a finished folder its manifest and its final name.
 
     Args:
-        source: A folder from `scratch_folder` (or one inside it) whose files are complete.
+        source: A folder inside one from `scratch_folder`, whose files are complete.
         target: The entry's folder; what is there already is replaced.
         facts: What else the manifest should say.
     """
@@ -175,9 +201,7 @@ def publish_folder(source: Path, target: Path, facts: dict[str, Any]) -> None:
     source.chmod(0o755)
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
-        aside = Path(tempfile.mkdtemp(prefix="tmp-old-", dir=target.parent))
-        target.rename(aside / target.name)
-        shutil.rmtree(aside, ignore_errors=True)
+        target.rename(source.with_name(f"{source.name}-old"))  # goes with the scratch folder, whatever happens
     source.rename(target)
 
 

