@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from spacy_relx.errors import ModelError
+from spacy_relx.errors import PackBudgetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ def in_halves(
         The results of the runs, in order.
 
     Raises:
-        ModelError: If one item alone does not fit.
+        PackBudgetError: If one item alone does not fit: that item is at fault, and others may fit.
     """
     try:
         return [compute(items)]
@@ -43,7 +43,7 @@ def in_halves(
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
     if len(items) == 1:
-        raise ModelError(f"{advice} The device said: {message}")
+        raise PackBudgetError(f"{advice} The device said: {message}")
     half = len(items) // 2
     return [part for run in (items[:half], items[half:]) for part in in_halves(run, compute, forget, advice)]
 

@@ -98,8 +98,7 @@ class PackedEngine:
             tolerance: Largest unexplored share under `sequence` scoring.
 
         Raises:
-            PackBudgetError: If one prompt exceeds the pack budget.
-            ModelError: If one prompt alone does not fit into memory.
+            PackBudgetError: If one prompt exceeds the pack budget, or does not fit into memory alone.
         """
 
         def answer(part: Sequence[Question]) -> list[Ranking]:

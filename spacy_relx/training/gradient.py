@@ -96,8 +96,7 @@ class GradientStep:
 
         Raises:
             TrainingError: If the loss is not finite; what was added since the last step is then forgotten.
-            PackBudgetError: If a row exceeds the pack budget.
-            ModelError: If a pack does not fit into memory.
+            PackBudgetError: If a row exceeds the pack budget, or does not fit into memory alone.
         """
         prepare_worker(self._device.type)
         total = 0.0

@@ -95,7 +95,7 @@ def test_a_prompt_that_alone_does_not_fit_is_an_error(monkeypatch: pytest.Monkey
     loaded = tiny_llama()
     failing = _Failing(loaded.model.get_decoder(), 1, MemoryError("no more"))
     monkeypatch.setattr(loaded.model, "get_decoder", lambda: failing)
-    with pytest.raises(ModelError, match="One prompt alone does not fit into memory"):
+    with pytest.raises(PackBudgetError, match="One prompt alone does not fit into memory"):
         PackedEngine(loaded).rank(asked(4), LABELS)
 
 

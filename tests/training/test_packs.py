@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from training.conftest import TERMINAL, random_llama
 
-from spacy_relx.errors import ModelError, PackBudgetError
+from spacy_relx.errors import PackBudgetError
 from spacy_relx.training import gradient
 from spacy_relx.training.encode import TrainRow
 from spacy_relx.training.gradient import GradientStep
@@ -261,7 +261,7 @@ def test_a_row_that_does_not_fit_leaves_nothing_behind(model: Any, monkeypatch: 
     step = GradientStep(loaded, weights, 64)
     monkeypatch.setattr(gradient, "pack_loss", Full(4))
     long = TrainRow((1, 2, 13, 14, 15), (4, TERMINAL))
-    with pytest.raises(ModelError, match="One training row alone does not fit into memory"):
+    with pytest.raises(PackBudgetError, match="One training row alone does not fit into memory"):
         step.add([*ROWS, long])
     assert step.n_rows == step.n_label_tokens == 0
     assert all(float(master.grad.abs().max()) == 0 for master in weights.masters.values())
