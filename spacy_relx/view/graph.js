@@ -109,18 +109,24 @@
     const links = cy.edges().map((one) => ({ source: one.source().id(), target: one.target().id(), name: one.data('label') }));
     const isWide = cy.width() > cy.height();
     const ticks = nodes.length > 400 ? 100 : 200;
-    d3.forceSimulation(nodes)
+    const charge = d3.forceManyBody().strength(-1400).distanceMax(1200);
+    const [across, down] = [d3.forceX(0), d3.forceY(0)];
+    const gravity = (strength) => {
+      across.strength(isWide ? strength : 2 * strength);
+      down.strength(isWide ? 2 * strength : strength);
+    };
+    gravity(0.04);
+    const simulation = d3.forceSimulation(nodes)
       .force('link', d3.forceLink(links).id((one) => one.id)
-        .distance(({ source, target, name }) => (source.width + target.width) / 2 + name.length * 5))
-      .force('charge', d3.forceManyBody().strength(-1400).distanceMax(1200))
-      .force('x', d3.forceX(0).strength(isWide ? 0.05 : 0.1))
-      .force('y', d3.forceY(0).strength(isWide ? 0.1 : 0.05))
+        .distance(({ source, target, name }) => (source.width + target.width) / 2 + name.length * 6 + 30))
+      .force('charge', charge).force('x', across).force('y', down)
       .stop()
-      .tick(ticks)
-      // Nodes that may not overlap cannot pass each other, so that comes last.
-      .force('collide', d3.forceCollide((one) => one.width / 2 + 4))
-      .alpha(0.3)
-      .tick(ticks / 2);
+      .tick(ticks);
+    // Nodes that may not overlap cannot pass each other, so that comes last, as does bringing together what has no
+    // relation to each other.
+    charge.distanceMax(400);
+    gravity(0.06);
+    simulation.force('collide', d3.forceCollide((one) => one.width / 2 + 4)).alpha(0.4).tick(ticks);
     cy.batch(() => {
       for (const { id, x, y } of nodes) {
         places.set(id, { x, y });
