@@ -1,0 +1,55 @@
+"""What an older release wrote is read by this one.
+
+The files in `saved` were made by the release in their names; those of a new release go beside them and replace none.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import spacy
+from spacy.tokens import DocBin
+from tiny import FACTORY, TEXT
+
+import spacy_relx
+
+SAVED = sorted((Path(__file__).parent / "saved").glob("pipeline-*.zip"))
+
+
+@pytest.fixture(params=SAVED, ids=[path.stem for path in SAVED])
+def saved(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    with zipfile.ZipFile(request.param) as archive:
+        archive.extractall(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.model
+def test_a_saved_pipeline_loads_and_answers(saved: Path, tiny_llama: Path) -> None:
+    # The base was at a place of its own on the machine that saved it; schema and adapter came along.
+    nlp = spacy.load(saved, config={"components": {FACTORY: {"model": {"base": str(tiny_llama)}}}})
+    component: Any = nlp.get_pipe(FACTORY)
+    assert component.labels == ("founded.by", "works_for", "spouse", "based_in")
+    assert component.schema["founded.by"].description == "costs $5"
+    assert component.schema["works_for"].threshold == 0.125
+    assert component.settings.prompt.cue == "Answer:"
+    assert [example.label for example in component.settings.prompt.examples] == ["works_for"]
+    assert (component.settings.top_k, component.settings.threshold) == (2, 0.0625)
+    doc = nlp(TEXT)
+    assert {relation.label for relation in doc._.relations} <= {*component.labels, "no_relation"}
+    assert doc._.relations
+    info = component._shim.engine.loaded.adapter_info
+    assert info["metadata"] == {"threshold": 0.25, "schema": "x"}
+    again = saved / "again"
+    nlp.to_disk(again)
+    assert [r.to_dict() for r in spacy.load(again)(TEXT)._.relations] == [r.to_dict() for r in doc._.relations]
+
+
+def test_saved_documents_have_their_relations(saved: Path) -> None:
+    (doc,) = DocBin().from_disk(saved / "docs.spacy").get_docs(spacy.blank("xx").vocab)
+    (relation,) = doc._.relations
+    assert isinstance(relation, spacy_relx.Relation)
+    assert relation.triple == ("Apple", "founded.by", "Steve Jobs")
+    assert (relation.score, relation.head.label_, relation.tail.label_) == (0.75, "ORG", "PERSON")
