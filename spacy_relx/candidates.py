@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import heapq
 import warnings
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from spacy_relx.errors import ConfigError, RelxWarning
@@ -67,9 +70,17 @@ class EntityPairs:
             doc: The Doc.
             allows: Tells for (head type, tail type) whether any label takes them; pairs it denies are never made.
         """
+        groups = [_Mentions(mentions, allows) for mentions in self._groups(doc)]
+        limit = self.window if self.scope == "window" and self.max_distance is None else self.max_distance
+        total = 0
+        if limit is None:
+            # Thousands of mentions have millions of pairs, so they are counted without looking at each.
+            total = sum(mentions.count(self.directed) for mentions in groups)
+            if total > self.max_pairs:
+                limit = self._reach(groups)
         nearest: list[tuple[int, int, Span, Span]] = []
         n_pairs = 0
-        for distance, head, tail in self._pairs(doc, allows):
+        for distance, head, tail in self._pairs(groups, limit):
             item = (-distance, -n_pairs, head, tail)
             n_pairs += 1
             if n_pairs <= self.max_pairs:
@@ -79,6 +90,7 @@ class EntityPairs:
             if n_pairs == self.max_pairs + 1:
                 heapq.heapify(nearest)
             heapq.heappushpop(nearest, item)
+        n_pairs = max(n_pairs, total)
         if n_pairs > self.max_pairs:
             nearest.sort(key=lambda item: -item[1])
             warnings.warn(
@@ -118,26 +130,31 @@ class EntityPairs:
         )
         return ((a[0], max(a[1], b[1])),) if a[1] >= b[0] else (a, b)
 
-    def _pairs(self, doc: Doc, allows: Allows | None) -> Iterator[tuple[int, Span, Span]]:
-        """Every pair with the tokens between its mentions."""
-        limit = self.max_distance
-        if self.scope == "window" and limit is None:
-            limit = self.window
-        for mentions in self._groups(doc):
-            places = [(mention.start, mention.end, mention.label_) for mention in mentions]
-            types = {place[2] for place in places}
-            allowed = {(a, b): allows is None or bool(allows(a, b)) for a in types for b in types}
+    def _reach(self, groups: Sequence[_Mentions]) -> int:
+        """A distance within which there are as many pairs as may be asked about."""
+        reach = 16
+        while sum(1 for _ in islice(self._pairs(groups, reach), self.max_pairs)) < self.max_pairs:
+            reach *= 2
+        return reach
+
+    def _pairs(self, groups: Sequence[_Mentions], limit: int | None) -> Iterator[tuple[int, Span, Span]]:
+        """Every pair with the tokens between its mentions, at most `limit` of them."""
+        for group in groups:
+            places, allowed = group.places, group.allowed
             for i, (start, end, head_type) in enumerate(places):
-                for j in range(0 if self.directed else i + 1, len(places)):
+                first = 0 if self.directed else i + 1
+                if limit is not None:
+                    # Mentions are sorted by start, so those before this place are too far away.
+                    first = max(first, bisect_left(group.starts, start - limit - group.longest))
+                for j in range(first, len(places)):
                     tail_start, tail_end, tail_type = places[j]
-                    # Mentions are sorted by start, so nothing further on can be near enough again.
                     if limit is not None and j > i and tail_start - end > limit:
-                        break
+                        break  # and so are all that follow
                     if not allowed[head_type, tail_type] or (start == tail_start and end == tail_end):
                         continue
                     distance = max(0, tail_start - end, start - tail_end)
                     if limit is None or distance <= limit:
-                        yield distance, mentions[i], mentions[j]
+                        yield distance, group.mentions[i], group.mentions[j]
 
     def _groups(self, doc: Doc) -> Iterable[list[Span]]:
         """The mentions of each scope, in text order."""
@@ -177,6 +194,39 @@ class EntityPairs:
                 stacklevel=2,
             )
         return False
+
+
+class _Mentions:
+    """The mentions of one scope, in text order, with what is asked of them for every pair.
+
+    Args:
+        mentions: The mentions, sorted by start and end.
+        allows: Tells for (head type, tail type) whether any label takes them; None: all do.
+    """
+
+    def __init__(self, mentions: list[Span], allows: Allows | None) -> None:
+        self.mentions = mentions
+        self.places = [(mention.start, mention.end, mention.label_) for mention in mentions]
+        self.starts = [start for start, _, _ in self.places]
+        self.longest = max((end - start for start, end, _ in self.places), default=0)
+        types = {place[2] for place in self.places}
+        self.allowed = {(a, b): allows is None or bool(allows(a, b)) for a in types for b in types}
+
+    def count(self, directed: bool) -> int:
+        """How many pairs there are at any distance."""
+        before: Counter[str] = Counter()
+        same_place: Counter[str] = Counter()
+        place = (-1, -1)
+        n_pairs = 0
+        for start, end, label in self.places:
+            if (start, end) != place:
+                place, same_place = (start, end), Counter()
+            for other, n in before.items():
+                n -= same_place[other]
+                n_pairs += n * self.allowed[other, label] + (n * self.allowed[label, other] if directed else 0)
+            before[label] += 1
+            same_place[label] += 1
+        return n_pairs
 
 
 class _Sentences(dict[int, tuple[int, int]]):

@@ -179,6 +179,26 @@ def test_two_thousand_mentions_in_one_sentence() -> None:
     assert len(EntityPairs(max_distance=1)(doc)) == 2 * 1999 + 2 * 1998
 
 
+def test_a_pair_explosion_is_counted_without_looking_at_each_pair() -> None:
+    """Twenty thousand mentions without sentence boundaries have 400 million pairs, of which a thousand are wanted."""
+    looked: list[int] = []
+
+    class Counting(EntityPairs):
+        def _pairs(self, *args: Any) -> Any:
+            for pair in super()._pairs(*args):
+                looked.append(1)
+                yield pair
+
+    doc = make_doc(200_000, [(i, i + 1, "XY"[i % 3 == 0]) for i in range(0, 200_000, 10)])
+    with pytest.warns(RelxWarning, match=r"has 399980000 candidate pairs; the 1000 nearest"):
+        pairs = Counting("doc", max_pairs=1000)(doc)
+    assert starts_of(pairs)[:3] == [(0, 10), (10, 0), (10, 20)]
+    assert len(looked) < 100_000
+    far = make_doc(1000, [(i, i + 1, "X") for i in range(0, 1000, 100)])  # nobody is near anybody
+    with pytest.warns(RelxWarning, match="has 90 candidate pairs; the 20 nearest"):
+        assert len(EntityPairs("doc", max_pairs=20)(far)) == 20
+
+
 def test_a_distance_limit_looks_at_near_mentions_only() -> None:
     looked: list[int] = []
 
