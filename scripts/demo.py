@@ -15,7 +15,7 @@ TEXT = Path(__file__).with_name("demo.txt")
 
 
 def main(picture: Path) -> None:
-    """Print a table of relations and write a picture of them to `picture`."""
+    """Print a table of relations, write a picture of them to `picture`, and a graph beside it."""
     console = Console()
     name = entity_pipeline()
     if not is_package(name):
@@ -42,7 +42,8 @@ def main(picture: Path) -> None:
         console.print("The bare base is not trained for relations, so most of these are guesses.")
     picture.parent.mkdir(parents=True, exist_ok=True)
     view.save(docs, picture)
-    console.print(f"Picture: {picture}")
+    graph = view.save_graph(docs, picture.with_name("graph.html"), title=TEXT.name)
+    console.print(f"Picture: {picture}, and as one graph: {graph}")
 
 
 if __name__ == "__main__":
