@@ -8,6 +8,7 @@ puts the commands under its own.
 import typer
 from spacy.cli._util import app as _spacy_app
 
+from spacy_relx.cli._common import EXIT_CODES, Group, JsonErrors
 from spacy_relx.cli.annotate import annotate
 from spacy_relx.cli.baseline import baseline
 from spacy_relx.cli.benchmark import benchmark
@@ -27,6 +28,8 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="relx",
     help="Typed, scored relations between the entities of your documents, found by a small model on this machine.",
+    epilog=EXIT_CODES,
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -34,8 +37,9 @@ app = typer.Typer(
 
 
 @app.callback()
-def _settle() -> None:
+def _settle(json_errors: JsonErrors = False) -> None:
     """Settle what holds for the whole process, which is this command's own."""
+    # json_errors is read by Group: an unknown command ends before this.
     keep_freed_memory()
 
 

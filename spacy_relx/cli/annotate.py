@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from spacy_relx.cli._common import INTERRUPTED, Config, Debug, Labels, ModelPreset, Quiet, errors_as_messages, stderr
+from spacy_relx.cli._common import (
+    FAILED,
+    INTERRUPTED,
+    Config,
+    Debug,
+    Labels,
+    ModelPreset,
+    Quiet,
+    errors_as_messages,
+    fail,
+    stderr,
+)
 from spacy_relx.cli._pipeline import component_name, component_settings, entity_pipeline, load_pipeline
 from spacy_relx.cli._progress import progress
 
@@ -110,15 +121,14 @@ def annotate(
                 )
             except KeyboardInterrupt:
                 go_on = "" if output == "-" else " Give the same command again to go on from there."
-                stderr().print(f"Stopped after {n_done} documents.{go_on}")
-                raise typer.Exit(INTERRUPTED) from None
+                fail(f"Stopped after {n_done} documents.{go_on}", INTERRUPTED, "Interrupted")
         if not quiet:
             resumed = f", {summary.n_resumed} of them before" if summary.n_resumed else ""
             stderr().print(f"{summary.n_docs} documents in {output}{resumed}; {summary.n_failed} failed.")
         if summary.n_failed and on_error is OnError.LOG:
             where = f"{summary.errors} lists them; " if summary.errors else ""
-            stderr().print(f"{summary.n_failed} documents failed: {where}--on-error skip makes this exit with 0.")
-            raise typer.Exit(1)
+            message = f"{summary.n_failed} documents failed: {where}--on-error skip makes this exit with 0."
+            fail(message, FAILED, "DocumentsFailed")
 
 
 def _file_hashes(labels: str | None) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spacy_relx.cli import _completion
 from spacy_relx.cli._common import Debug, Quiet, errors_as_messages, stdout
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ class OnError(StrEnum):
 
 
 def convert(
-    dataset: Annotated[str | None, typer.Argument(metavar="DATASET", help="Its name; --list shows all.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Argument(metavar="DATASET", help="Its name; --list shows all.", autocompletion=_completion.datasets),
+    ] = None,
     paths: Annotated[
         list[Path] | None,
         typer.Argument(metavar="INPUT... OUTPUT.spacy", help="Files in the data set's own format; then what to write."),

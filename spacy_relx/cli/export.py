@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spacy_relx.cli import _completion
 from spacy_relx.cli._common import Debug, Quiet, errors_as_messages, stderr, stdout
 from spacy_relx.cli._progress import progress
 
@@ -35,7 +36,13 @@ def export(
     ] = None,
     format_name: Annotated[
         str | None,
-        typer.Option("--format", "-f", metavar="NAME", help="Left out: what OUTPUT ends in. --list shows all."),
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="NAME",
+            help="Left out: what OUTPUT ends in. --list shows all.",
+            autocompletion=_completion.formats,
+        ),
     ] = None,
     merge: Annotated[
         bool | None,
@@ -61,6 +68,7 @@ def export(
         str | None,
         typer.Option(
             metavar="NAME|FILE.json",
+            autocompletion=_completion.properties,
             help="RDF: the properties that labels stand for: Wikidata's for general, redocred, fewrel, wiki80 or "
             'rebel, or those of a file such as {"born_in": "wdt:P19"}.',
         ),
@@ -81,8 +89,9 @@ def export(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Write relations as a table, a graph, RDF, for Neo4j, or for annotators.
+    """Write relations for other programs.
 
+    As a table, a graph, RDF, for Neo4j, or for annotators; --list shows the formats.
     Mentions become one entity in graphs, and with --merge: by the id of a knowledge base where they have one, else by
     name and type. An OUTPUT file appears when it is complete. brat files that people corrected can be INPUT again:
     export FOLDER gold.spacy.

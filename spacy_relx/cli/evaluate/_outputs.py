@@ -1,15 +1,14 @@
-"""What the commands of `evaluate` show and write: tables of scores, JSON, a progress bar."""
+"""What the commands of `evaluate` show and write: tables of scores, JSON."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from spacy_relx.cli._common import stderr, stdout
+from spacy_relx.cli._common import stdout
 from spacy_relx.cli._tables import figure, make_table, show, with_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
 
@@ -85,18 +84,3 @@ def write_json(path: Path, data: Any) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def progress(total: int, quiet: bool, what: str = "Documents") -> Iterator[Callable[[int], None]]:
-    """Show how many are done, if somebody can see it."""
-    console = stderr()
-    if quiet or not console.is_terminal:
-        yield lambda done: None
-        return
-
-    from rich.progress import Progress
-
-    with Progress(console=console) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)

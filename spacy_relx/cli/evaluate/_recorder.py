@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from spacy_relx.cli._common import stderr
-from spacy_relx.cli.evaluate._outputs import progress
+from spacy_relx.cli._progress import progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -62,7 +62,7 @@ class Recorder:
                 stderr().print(f"Going on after the {part.n_docs} {self._what} in {part.path}.")
             info.counts.update(part.counts)
             try:
-                with progress(n_docs, self._quiet, self._what.capitalize()) as self._tell:
+                with progress("Asking", self._what, lambda: n_docs, self._quiet) as self._tell:
                     self._tell(part.n_docs)
                     for record in stream:
                         part.write(record)

@@ -9,10 +9,10 @@ import typer
 
 from spacy_relx.cli._common import Config, Debug, Labels, ModelPreset, Quiet, errors_as_messages
 from spacy_relx.cli._pipeline import component_name, load_pipeline
+from spacy_relx.cli._progress import progress
 from spacy_relx.cli._tables import figure, make_table, show, with_interval
 from spacy_relx.cli.evaluate._inputs import read_docs, settings_for
 from spacy_relx.cli.evaluate._options import DecodingName, Limit, NoRelation, ProtocolName
-from spacy_relx.cli.evaluate._outputs import progress
 
 
 def compare_prompts(
@@ -84,7 +84,7 @@ def compare_prompts(
             decodings=tuple(d.value for d in decoding) if decoding else DECODINGS,
         )
         rows = []
-        with progress(len(asked), quiet, "Variants") as tell:
+        with progress("Asking", "variants", lambda: len(asked), quiet) as tell:
             stream = compare_variants(
                 component,
                 docs,
