@@ -6,6 +6,9 @@
 #   PYTEST_ARGS   passed on to pytest
 #   MIRROR        for `make test-data`: a folder laid out like assets/, used before the network
 #   BENCH_ARGS    passed on to the benchmarks
+#   FUZZ_ARGS     passed on to scripts/fuzz.py, such as `--seconds 300 --target gguf`
+#   SOAK_ARGS     passed on to scripts/soak.py, such as `--docs 3000`
+#   NOX_ARGS      passed on to nox, such as `-s lowest newest`
 #   GPU_PYTHON    for `make bench-gpu`: an interpreter that has torch, transformers, peft and bitsandbytes; no spaCy needed
 
 PYTHON ?= python3
@@ -14,13 +17,16 @@ TORCH_INDEX ?=
 PYTEST_ARGS ?=
 MIRROR ?=
 BENCH_ARGS ?=
+FUZZ_ARGS ?=
+SOAK_ARGS ?=
+NOX_ARGS ?=
 GPU_PYTHON ?= $(PYTHON)
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo docs docs-outputs test test-data test-gpu test-server fuzz-http lint wheel bench bench-gpu clean
+.PHONY: demo docs docs-outputs test test-data test-gpu test-server fuzz-http fuzz soak audit nox lint wheel bench bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m spacy_relx fetch
@@ -59,6 +65,32 @@ docs-outputs: $(VENV)/.installed-dev
 	$(BIN)/python -m spacy_relx fetch
 	$(BIN)/python -m pytest tests/docs/test_pages.py --update-docs $(PYTEST_ARGS)
 
+# Every reader and check of settings, 30 seconds each; inputs that broke something are left in fuzz-findings/.
+fuzz: $(VENV)/.installed-dev
+	$(PIP) install -c constraints.txt $(INDEX) --group fuzz
+	$(BIN)/python scripts/fuzz.py $(FUZZ_ARGS)
+
+# 100,000 documents in one process, an hour or two: memory, speed and answers are watched.
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m spacy_relx fetch
+	$(BIN)/python scripts/soak.py $(SOAK_ARGS)
+
+# What a user's installation brings along, in an environment of its own: known vulnerabilities, licences, and a bill of
+# materials in dist/sbom.cdx.json. Needs pypi.org itself: mirrors of the index do not know about vulnerabilities.
+audit: $(VENV)/.installed-dev
+	$(PIP) install --group audit
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip --quiet --disable-pip-version-check install -c constraints.txt $(INDEX) .
+	mkdir -p dist
+	$(BIN)/cyclonedx-py environment --output-file dist/sbom.cdx.json $(VENV)-audit/bin/python
+	$(BIN)/pip-licenses --python $(VENV)-audit/bin/python --from=mixed --partial-match --fail-on "GPL;AGPL;SSPL;BUSL"
+	$(BIN)/pip-audit --path $$($(VENV)-audit/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+
+# The tests on the oldest and newest releases of what this package needs, and on other Pythons.
+nox: $(VENV)/.installed-dev
+	$(PIP) install --group nox
+	$(BIN)/nox $(NOX_ARGS)
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
@@ -92,4 +124,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-audit .nox dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis
