@@ -19,5 +19,9 @@ with tempfile.TemporaryDirectory() as folder:
     assert [r.to_dict() for r in spacy.load(folder)(doc.text)._.relations] == relations
 
 import spacy_relx  # noqa: E402 - only to see that it is not the source tree
+from spacy_relx import view  # noqa: E402 - it needs files that are not Python
+
+assert "cytoscape" in view.graph(doc)
+assert "<svg" in view.render(doc)
 
 assert "site-packages" in spacy_relx.__file__, spacy_relx.__file__
