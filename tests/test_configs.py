@@ -21,7 +21,7 @@ from spacy_relx.models import engine_shim
 from spacy_relx.training.settings import make_training
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-READY = ("smollm2", "llama32_gentune")
+READY = ("smollm2", "llama32_gentune", "served")
 TRAINED = ("train_lora", "train_qlora_llama32")
 NAMES = (*READY, *TRAINED)
 FACTORY = "llama_relation_extractor"
@@ -117,6 +117,13 @@ def test_the_flagships_config_asks_as_the_model_card_does() -> None:
     assert component["prompt"]["system"] == "generic"
     assert component["prompt"]["cue"] == "Relation:"
     assert component["prompt"]["template_kwargs"] == {"date_string": "26 Jul 2024"}
+
+
+def test_the_served_config_asks_as_the_flagships_does() -> None:
+    served, flagship = (load_config(CONFIGS / f"{name}.cfg")["components"][FACTORY] for name in READY[2:0:-1])
+    assert served.pop("model")["@architectures"] == "spacy-relx.OpenAICompatible.v1"
+    assert flagship.pop("model")["base"] == "meta-llama/Llama-3.2-3B-Instruct"
+    assert served == flagship
 
 
 def test_the_published_training_settings() -> None:

@@ -13,6 +13,7 @@ from spacy_relx.cli._pipeline import FACTORY, component_name, component_settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from spacy_relx.engine.remote.spec import RemoteSpec
     from spacy_relx.engine.spec import ModelSpec
 
 #: Bytes of a weight in memory. The 4-bit figure has the scales of its blocks.
@@ -63,18 +64,43 @@ def _facts(nlp: Any) -> Iterator[tuple[str, Any]]:
 
     import spacy_relx
     from spacy_relx.cache import cache_dir
-    from spacy_relx.engine.device import choose_device, choose_dtype
-    from spacy_relx.errors import ModelError
+    from spacy_relx.engine.remote.spec import RemoteSpec
     from spacy_relx.licences import advice_on_name
 
     name = component_name(nlp) or FACTORY
     shim = nlp.get_pipe(name)._shim
-    spec: ModelSpec = shim.spec
-    base = _local(spec, adapter=False)
     yield "spacy-relx", spacy_relx.__version__
     yield "torch", str(torch.__version__)
     yield "pipeline", f"{nlp.lang}_{nlp.meta['name']}"
     yield "component", name
+    if isinstance(shim.spec, RemoteSpec):
+        yield from _served(shim.spec)
+    else:
+        yield from _loaded(shim.spec)
+    yield "cache", str(cache_dir())
+    yield "answers kept in", None if shim.cache is None else str(shim.cache.open().path)
+    yield "notice", shim.notice
+    yield "name", None if shim.notice is None else advice_on_name(nlp.meta["name"])
+
+
+def _served(spec: RemoteSpec) -> Iterator[tuple[str, Any]]:
+    """Facts of a model behind a server; nobody is asked."""
+    import os
+
+    key = spec.api_key_env
+    yield "server", spec.base_url
+    yield "model", spec.model
+    yield "api", spec.api
+    yield "tokenizer", "the server's" if spec.tokenizer is None else spec.tokenizer
+    yield "key", None if key is None else f"in {key}" if os.environ.get(key) else f"not set: {key}"
+
+
+def _loaded(spec: ModelSpec) -> Iterator[tuple[str, Any]]:
+    """Facts of a model in this process; nothing is loaded."""
+    from spacy_relx.engine.device import choose_device, choose_dtype
+    from spacy_relx.errors import ModelError
+
+    base = _local(spec, adapter=False)
     yield "model", spec.base
     yield "model on this machine", None if base is None else str(base)
     yield "adapter", spec.adapter
@@ -92,10 +118,6 @@ def _facts(nlp: Any) -> Iterator[tuple[str, Any]]:
         dtype = str(choose_dtype(spec.dtype, device)).removeprefix("torch.")
         yield "dtype", dtype
     yield "weights in memory", None if base is None or dtype is None else _memory(base, spec.quantization, dtype)
-    yield "cache", str(cache_dir())
-    yield "answers kept in", None if shim.cache is None else str(shim.cache.open().path)
-    yield "notice", shim.notice
-    yield "name", None if shim.notice is None else advice_on_name(nlp.meta["name"])
 
 
 def _local(spec: ModelSpec, *, adapter: bool) -> Path | None:
