@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +20,8 @@ from typer.main import get_command
 import spacy_relx
 from spacy_relx.cli import app
 from spacy_relx.cli._pipeline import FACTORY, entity_pipeline
-from spacy_relx.engine import loading
 from spacy_relx.engine.spec import EMBEDDED_ADAPTER
+from spacy_relx.models import EngineShim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,13 +41,16 @@ def name(page: Path) -> str:
 def shared_models() -> Iterator[None]:
     """Weights and the entity recogniser are loaded once for all pages; nothing that a page does changes them."""
     patch = pytest.MonkeyPatch()
-    load_model, load = loading.load_model, spacy.load
-    once = lru_cache(maxsize=None)(load_model)
-    patch.setattr(
-        loading,
-        "load_model",
-        lambda spec, *, trainable=False: load_model(spec, trainable=True) if trainable else once(spec),
-    )
+    load_engine, load = EngineShim._load, spacy.load
+    engines: dict[Any, Any] = {}
+
+    def load_engine_once(shim: EngineShim) -> Any:
+        key = shim.spec, shim.engine_name, shim.max_pack_tokens
+        if key not in engines:
+            engines[key] = load_engine(shim)
+        return engines[key]
+
+    patch.setattr(EngineShim, "_load", load_engine_once)
     loaded: dict[str, tuple[Language, list[str]]] = {}
     meta: dict[str, Any] = {}
 
@@ -120,8 +122,9 @@ def commands(page: Path) -> list[list[str]]:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=name)
 def test_commands_and_options_on_the_pages_exist(page: Path) -> None:
+    program = get_command(app)
     for words in commands(page):
-        command = get_command(app)
+        command = program
         options = set(command.params[0].opts)
         for word in words:
             if word in getattr(command, "commands", {}):
@@ -131,7 +134,7 @@ def test_commands_and_options_on_the_pages_exist(page: Path) -> None:
                 assert word in options, (
                     f"{name(page)}: {' '.join(words)} has {word}, which {command.name} does not know."
                 )
-        assert command is not get_command(app), words
+        assert command is not program, words
 
 
 def config_blocks(page: Path) -> list[tuple[int, str]]:
