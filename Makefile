@@ -26,7 +26,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo docs docs-outputs test test-data test-gpu test-server fuzz-http fuzz soak audit nox lint wheel bench bench-gpu clean
+.PHONY: demo docs docs-outputs test test-data test-gpu test-server fuzz-http test-ray fuzz soak audit nox lint wheel bench bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m spacy_relx fetch
@@ -90,6 +90,12 @@ audit: $(VENV)/.installed-dev
 nox: $(VENV)/.installed-dev
 	$(PIP) install --group nox
 	$(BIN)/nox $(NOX_ARGS)
+
+# A Ray cluster on this machine, two actors, one of which is killed. Takes a minute and 2 GB of memory.
+test-ray: $(VENV)/.installed-dev
+	$(PIP) install -c constraints.txt $(INDEX) -e '.[ray]'
+	$(BIN)/python -m spacy_relx fetch
+	SPACY_RELX_TEST_RAY=1 $(BIN)/python -m pytest tests/distributed/test_ray.py $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check .

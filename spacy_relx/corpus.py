@@ -97,7 +97,7 @@ def annotate_corpus(
         return run(StdoutWriter(attr=attr), ErrorLog(None, 0))
     path = Path(output)
     _check_output(path, source)
-    identity = {"input": source.fingerprint(), "options": {**_identity(nlp, source), **(options or {})}}
+    identity = {"input": source.fingerprint(), "options": {**identity_of(nlp, source), **(options or {})}}
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(path.name + ".lock"))
     try:
@@ -191,7 +191,8 @@ def _skip(records: Iterator[Record], writer: Writer) -> Iterator[Record]:
     return records
 
 
-def _identity(nlp: Language, source: Source) -> dict[str, Any]:
+def identity_of(nlp: Language, source: Source) -> dict[str, Any]:
+    """Return what shapes the results of a run beside the input: the pipeline, how it is read, versions."""
     return {
         "text_key": source.text_key,
         "per_line": source.per_line,

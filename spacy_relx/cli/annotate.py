@@ -22,6 +22,7 @@ from spacy_relx.cli._common import (
 )
 from spacy_relx.cli._pipeline import component_name, component_settings, entity_pipeline, load_pipeline
 from spacy_relx.cli._progress import progress
+from spacy_relx.cli._ray import Engine, Form, annotate_on_cluster, check_options
 
 
 class OnError(StrEnum):
@@ -74,6 +75,20 @@ def annotate(
             "and makes the exit code 1 at the end; skip does the same with exit code 0; raise stops in front of it."
         ),
     ] = OnError.LOG,
+    engine: Annotated[
+        Engine,
+        typer.Option(
+            help="ray: on a Ray cluster (RAY_ADDRESS, else this machine), from .parquet, .jsonl and .spacy files to "
+            "the folder OUTPUT; needs the extra `ray`."
+        ),
+    ] = Engine.LOCAL,
+    actors: Annotated[int | None, typer.Option(min=1, help="Ray: pipelines; left out, all that there is room for.")] = (
+        None
+    ),
+    cpus_per_actor: Annotated[float, typer.Option(min=0.1, help="Ray: processors of a pipeline.")] = 1,
+    gpus_per_actor: Annotated[float, typer.Option(min=0.0, help="Ray: GPUs of a pipeline.")] = 0,
+    block_size: Annotated[int, typer.Option(min=1, help="Ray: documents of an output file.")] = 1000,
+    form: Annotated[Form, typer.Option(help="Ray: the form of the output files.")] = Form.JSONL,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -81,47 +96,70 @@ def annotate(
 
     Every document of INPUT is written, in order, to OUTPUT. A pipeline without the component llama_relation_extractor
     gets it, with --labels, --threshold, --model-preset and --config. A run that was stopped or killed goes on where it
-    was when the same command is given again; OUTPUT.progress.json says what the output belongs to.
+    was when the same command is given again; OUTPUT.progress.json says what the output belongs to. With --engine ray,
+    OUTPUT is a folder with a file for every block of documents.
     """
     with errors_as_messages(debug):
-        from spacy_relx.corpus import Source, annotate_corpus
-        from spacy_relx.relation import DEFAULT_ATTR
+        # The pipeline's config decides; these say in its place which option it was.
+        options = {"labels": labels, "threshold": threshold, "model": model_preset, **_file_hashes(labels)}
+        asked = (labels, threshold, model_preset, config)
+        if engine is Engine.RAY:
+            check_options(source, output, per_line=per_line, n_process=n_process, raises=on_error is OnError.RAISE)
+            summary = annotate_on_cluster(
+                pipeline or entity_pipeline(),
+                *asked,
+                source,
+                output,
+                quiet=quiet,
+                n_actors=actors,
+                cpus_per_actor=cpus_per_actor,
+                gpus_per_actor=gpus_per_actor,
+                block_size=block_size,
+                form=form.value,
+                text_key=text_key,
+                batch_size=batch_size,
+                resume=resume,
+                overwrite=overwrite,
+                options=options,
+            )
+        else:
+            from spacy_relx.corpus import Source, annotate_corpus
+            from spacy_relx.relation import DEFAULT_ATTR
 
-        given = Source(source, text_key=text_key, per_line=per_line)
-        if source != "-":
-            given.files()  # an input that is not there is told before a pipeline is loaded
-        settings = component_settings(labels, threshold, model_preset, config)
-        nlp = load_pipeline(pipeline or entity_pipeline(), settings)
-        name = component_name(nlp)
-        attr = nlp.get_pipe_config(name).get("attr", DEFAULT_ATTR) if name else DEFAULT_ATTR
-        n_done = 0
+            given = Source(source, text_key=text_key, per_line=per_line)
+            if source != "-":
+                given.files()  # an input that is not there is told before a pipeline is loaded
+            settings = component_settings(*asked)
+            nlp = load_pipeline(pipeline or entity_pipeline(), settings)
+            name = component_name(nlp)
+            attr = nlp.get_pipe_config(name).get("attr", DEFAULT_ATTR) if name else DEFAULT_ATTR
+            n_done = 0
 
-        with progress("Annotating", "docs", given.count, quiet) as show:
+            with progress("Annotating", "docs", given.count, quiet) as show:
 
-            def tell(done: int, failed: int) -> None:
-                nonlocal n_done
-                n_done = done
-                show(done, failed)
+                def tell(done: int, failed: int) -> None:
+                    nonlocal n_done
+                    n_done = done
+                    show(done, failed)
 
-            try:
-                summary = annotate_corpus(
-                    nlp,
-                    given,
-                    output,
-                    attr=attr,
-                    batch_size=batch_size,
-                    n_process=n_process,
-                    resume=resume,
-                    overwrite=overwrite,
-                    on_error="raise" if on_error is OnError.RAISE else "log",
-                    shard_size=shard_size,
-                    # The pipeline's config decides; these say in its place which option it was.
-                    options={"labels": labels, "threshold": threshold, "model": model_preset, **_file_hashes(labels)},
-                    progress=tell,
-                )
-            except KeyboardInterrupt:
-                go_on = "" if output == "-" else " Give the same command again to go on from there."
-                fail(f"Stopped after {n_done} documents.{go_on}", INTERRUPTED, "Interrupted")
+                try:
+                    summary = annotate_corpus(
+                        nlp,
+                        given,
+                        output,
+                        attr=attr,
+                        batch_size=batch_size,
+                        n_process=n_process,
+                        resume=resume,
+                        overwrite=overwrite,
+                        on_error="raise" if on_error is OnError.RAISE else "log",
+                        shard_size=shard_size,
+                        options=options,
+                        progress=tell,
+                    )
+                except KeyboardInterrupt:
+                    go_on = "" if output == "-" else " Give the same command again to go on from there."
+                    fail(f"Stopped after {n_done} documents.{go_on}", INTERRUPTED, "Interrupted")
         if not quiet:
             resumed = f", {summary.n_resumed} of them before" if summary.n_resumed else ""
             stderr().print(f"{summary.n_docs} documents in {output}{resumed}; {summary.n_failed} failed.")

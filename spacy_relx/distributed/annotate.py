@@ -1,0 +1,171 @@
+"""A distributed run: the plan, what each process does with a block, and the end of it. Knows no Ray."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from filelock import FileLock, Timeout
+
+from spacy_relx._inputs import Source
+from spacy_relx._stream import process
+from spacy_relx.corpus import Summary, identity_of
+from spacy_relx.distributed.blocks import SUFFIXES, Block, plan, read
+from spacy_relx.distributed.parts import Form, Parts, prepare
+from spacy_relx.errors import ConfigError, DataError
+from spacy_relx.evaluation.asked import find_component
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from spacy.language import Language
+
+    #: Makes the pipeline in the process that uses it.
+    MakePipeline: TypeAlias = Callable[[], Language]
+    #: Lets some worker do each block, in any order, and tells what came of it.
+    RunBlocks: TypeAlias = Callable[["Job", list[Block]], Iterable["Report"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a worker has to know; it travels to other machines.
+
+    Attributes:
+        make_pipeline: Makes the pipeline.
+        source: How the input is read.
+        parts: Where results go.
+        batch_size: Documents that the pipeline takes at a time.
+    """
+
+    make_pipeline: MakePipeline
+    source: Source
+    parts: Parts
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of a block.
+
+    Attributes:
+        number: The block.
+        n_docs: Its documents.
+        n_failed: How many of them failed.
+        seconds: How long it took.
+    """
+
+    number: int
+    n_docs: int
+    n_failed: int
+    seconds: float
+
+
+class Worker:
+    """One process of a run, with a pipeline of its own.
+
+    Args:
+        job: What to do.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._nlp = job.make_pipeline()
+
+    def __call__(self, block: Block) -> Report:
+        """Annotate a block and write it, unless it is written already."""
+        start, parts = time.monotonic(), self.job.parts
+        if parts.is_done(block.number):  # by a process that died before it could tell
+            return Report(block.number, block.n_docs, parts.n_failed(block.number), 0.0)
+        records = read(block, self.job.source, self._nlp.vocab)
+        n_failed = parts.write(block, process(self._nlp, records, batch_size=self.job.batch_size))
+        return Report(block.number, block.n_docs, n_failed, time.monotonic() - start)
+
+
+def in_this_process(job: Job, blocks: list[Block]) -> Iterator[Report]:
+    """Do all blocks here, one after another."""
+    worker = Worker(job)
+    for block in blocks:
+        yield worker(block)
+
+
+def annotate_blocks(
+    make_pipeline: MakePipeline,
+    source: str | Path,
+    output: str | Path,
+    run_blocks: RunBlocks = in_this_process,
+    *,
+    form: Form = "jsonl",
+    text_key: str = "text",
+    block_size: int = 1000,
+    batch_size: int = 64,
+    resume: bool = True,
+    overwrite: bool = False,
+    options: dict[str, Any] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Summary:
+    """Annotate every document of a corpus, block by block.
+
+    Args:
+        make_pipeline: Makes the pipeline, with the component in it; called here, and in every worker. Nothing is loaded
+            here.
+        source: A .parquet, .jsonl or .spacy file, or a folder of such files.
+        output: A folder; every block has a file in it.
+        run_blocks: Who does the work.
+        form: "jsonl" or "parquet".
+        text_key: The key, or column, of the text.
+        block_size: Most documents of a block: what a worker that dies has to do again.
+        batch_size: Documents that a pipeline takes at a time.
+        resume: Whether to go on with what an earlier run of the same has written.
+        overwrite: Whether to start anew where there is an output.
+        options: Further settings that shaped the results; a run with others does not continue the output.
+        progress: Called with the documents written and failed so far.
+
+    Raises:
+        DataError: If the input cannot be read, or the output cannot be continued.
+        ConfigError: If a setting cannot be used.
+    """
+    if form not in ("jsonl", "parquet"):
+        raise ConfigError(f"form is {form!r}. Expected jsonl or parquet.")
+    if block_size < 1 or batch_size < 1:
+        raise ConfigError(f"block_size is {block_size}, batch_size {batch_size}. Expected at least 1 of each.")
+    given = Source(str(Path(source).resolve()), text_key=text_key, suffixes=SUFFIXES)
+    folder = Path(output).resolve()
+    taken = Path(given.path)
+    if folder == taken or taken in folder.parents:
+        raise DataError(f"The output {str(output)!r} is in the input {str(source)!r}. Choose another place for it.")
+    blocks = plan(given, block_size)
+    nlp = make_pipeline()
+    identity = {
+        "input": given.fingerprint(),
+        "options": {**identity_of(nlp, given), "block_size": block_size, "form": form, **(options or {})},
+    }
+    run = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    parts = Parts(folder, form, find_component(nlp).settings.attr, run)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder.with_name(folder.name + ".lock"), timeout=0):
+            prepare(parts, identity, blocks, resume=resume, overwrite=overwrite)
+            job = Job(make_pipeline, given, parts, batch_size)
+            return _run(job, blocks, run_blocks, progress or (lambda n_done, n_failed: None))
+    except Timeout as error:
+        raise DataError(f"Another run is writing {str(output)!r}. Wait for it, or choose another output.") from error
+
+
+def _run(job: Job, blocks: list[Block], run_blocks: RunBlocks, progress: Callable[[int, int], None]) -> Summary:
+    parts = job.parts
+    missing = [block for block in blocks if not parts.is_done(block.number)]
+    todo = {block.number for block in missing}
+    n_resumed = n_done = sum(block.n_docs for block in blocks if block.number not in todo)
+    n_failed = sum(parts.n_failed(block.number) for block in blocks if block.number not in todo)
+    progress(n_done, n_failed)
+    for report in run_blocks(job, missing) if missing else ():
+        n_done, n_failed = n_done + report.n_docs, n_failed + report.n_failed
+        progress(n_done, n_failed)
+    lost = [block.number for block in blocks if not parts.is_done(block.number)]
+    if lost:
+        raise DataError(f"{len(lost)} blocks were not written, block {lost[0]} the first. Run again to go on.")
+    return Summary(n_done, n_resumed, n_failed, None)

@@ -1,0 +1,124 @@
+"""Blocks on a Ray cluster: actors of Ray Data with a pipeline each. Needs the extra `ray`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from spacy_relx.distributed.annotate import Job, Report, Worker, annotate_blocks
+from spacy_relx.distributed.blocks import Block
+from spacy_relx.errors import ConfigError, RelxError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from spacy_relx.corpus import Summary
+    from spacy_relx.distributed.annotate import MakePipeline
+
+#: What passes through Ray is which blocks there are, not what is in them, so its store may be small.
+_STORE_BYTES = 200 * 2**20
+
+#: Most pieces that Ray Data is given; with more blocks, a piece has several.
+_MOST_PIECES = 20_000
+
+
+def annotate_on_ray(
+    make_pipeline: MakePipeline,
+    source: str | Path,
+    output: str | Path,
+    *,
+    n_actors: int | None = None,
+    cpus_per_actor: float = 1,
+    gpus_per_actor: float = 0,
+    address: str | None = None,
+    **options: Any,
+) -> Summary:
+    """Annotate a corpus on a Ray cluster: the running one, else one that is started on this machine.
+
+    Every actor has a pipeline of its own and does one block at a time, reading and writing it itself: input and output
+    have to be where every machine sees them under one path. An actor that dies is replaced, and its block done again.
+
+    Args:
+        make_pipeline: Makes the pipeline, with the component in it; it is called in every actor, so it has to be
+            something that pickles, and what it needs has to be installed on every machine.
+        source: As for `annotate_blocks`.
+        output: As for `annotate_blocks`.
+        n_actors: Actors; None: as many as the cluster has room for.
+        cpus_per_actor: Processors that an actor takes; torch uses so many threads.
+        gpus_per_actor: GPUs that an actor takes; 1 with `device = "auto"` in the model block puts each on its own.
+        address: Of a cluster; None: the environment variable RAY_ADDRESS, else this machine.
+        **options: The other settings of `annotate_blocks`.
+
+    Raises:
+        ConfigError: If Ray is not installed, or the cluster has no room for an actor.
+        DataError: As `annotate_blocks`.
+        RelxError: If a pipeline or its model cannot be had.
+    """
+    try:
+        import ray
+        import ray.data
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"Ray Data needs {error.name}. Install it with `pip install 'spacy-relx[ray]'`.") from error
+
+    def run_blocks(job: Job, blocks: list[Block]) -> Iterator[Report]:
+        started = not ray.is_initialized()
+        if started:
+            address_given = address or os.environ.get("RAY_ADDRESS")
+            # What a cluster has is settled where it is started.
+            local = {} if address_given else {"object_store_memory": _STORE_BYTES, "include_dashboard": False}
+            ray.init(address=address_given, log_to_driver=False, **local)
+        try:
+            size = n_actors or _room(ray.cluster_resources(), cpus_per_actor, gpus_per_actor)
+            dataset = ray.data.from_items(
+                [asdict(block) for block in blocks], override_num_blocks=min(len(blocks), _MOST_PIECES)
+            ).map_batches(
+                _Actor,
+                fn_constructor_args=(job,),
+                batch_size=1,
+                compute=ray.data.ActorPoolStrategy(size=min(size, len(blocks))),
+                num_cpus=cpus_per_actor,
+                num_gpus=gpus_per_actor or None,
+            )
+            for row in dataset.iter_rows():
+                yield Report(**row)
+        except ray.exceptions.RayError as error:
+            raise _cause(error) from error
+        finally:
+            if started:
+                ray.shutdown()
+
+    return annotate_blocks(make_pipeline, source, output, run_blocks, **options)
+
+
+class _Actor:
+    """What Ray Data calls: a worker, blocks being rows of columns."""
+
+    def __init__(self, job: Job) -> None:
+        self._worker = Worker(job)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        rows = [dict(zip(batch, values)) for values in zip(*(column.tolist() for column in batch.values()))]
+        reports = [asdict(self._worker(Block(**row))) for row in rows]
+        return {name: [report[name] for report in reports] for name in reports[0]}
+
+
+def _room(resources: dict[str, float], cpus: float, gpus: float) -> int:
+    """How many actors fit into a cluster."""
+    wanted = {"CPU": cpus, "GPU": gpus}
+    fits = [int(resources.get(name, 0) // amount) for name, amount in wanted.items() if amount]
+    if not fits or min(fits) < 1:
+        have = ", ".join(f"{resources.get(name, 0):g} {name}" for name in wanted)
+        raise ConfigError(f"An actor takes {cpus:g} CPU and {gpus:g} GPU, and the cluster has {have}. Ask for less.")
+    return min(fits)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The error of this package that Ray has wrapped, if there is one."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, RelxError):
+            return found
+        found = getattr(found, "cause", None) or found.__cause__
+    return error
