@@ -82,6 +82,7 @@ def graph(
         scripts=[Markup(script) for script in scripts],
         hashes=[_csp_hash(script) for script in scripts],
         data=Markup(_json(data)),
+        licence=Markup(resource("vendor/d3.LICENSE")),  # Cytoscape.js has its own in the file itself
     )
     page = Page(html)
     return show(page) if jupyter else page
