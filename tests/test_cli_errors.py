@@ -91,8 +91,14 @@ def test_export_reads_and_writes_pipes(run):
     header, row = result.stdout.splitlines()
     assert header.startswith('"head","label","tail","score"')
     assert row.startswith('"Ann","met","Bob",0.5,"PERSON","PERSON","kb:Q1"')
-    assert result.stderr == "1 relations of 1 documents in standard output.\n"
+    assert result.stderr == "1 relation of 1 document in standard output.\n"
     assert run("export", "-", "-", "--format", "csv", "-q", stdin=LINE).stderr == ""
+
+
+def test_view_reads_a_pipe(run, tmp_path):
+    assert run("view", "-", tmp_path / "x.html", stdin=LINE).exit_code == 0
+    assert "met 0.50" in (tmp_path / "x.html").read_text("utf8")
+    assert "Expected OUTPUT.html" in run("view", "-", stdin=LINE).stderr
 
 
 def test_export_leaves_out_what_is_not_wanted(run, tmp_path):

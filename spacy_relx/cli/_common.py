@@ -107,6 +107,11 @@ def fail(message: str, code: int, error: str) -> NoReturn:
     raise typer.Exit(code) from None
 
 
+def counted(n: int, singular: str) -> str:
+    """Return a number with its word, in the plural where it has to be."""
+    return f"{n} {singular}" if n == 1 else f"{n} {singular}s"
+
+
 @contextmanager
 def errors_as_messages(debug: bool) -> Iterator[None]:
     """Turn what goes wrong into one message on standard error and an exit code: 1, or 130 after Ctrl-C."""

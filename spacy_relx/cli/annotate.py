@@ -16,6 +16,7 @@ from spacy_relx.cli._common import (
     Labels,
     ModelPreset,
     Quiet,
+    counted,
     errors_as_messages,
     fail,
     stderr,
@@ -159,13 +160,13 @@ def annotate(
                     )
                 except KeyboardInterrupt:
                     go_on = "" if output == "-" else " Give the same command again to go on from there."
-                    fail(f"Stopped after {n_done} documents.{go_on}", INTERRUPTED, "Interrupted")
+                    fail(f"Stopped after {counted(n_done, 'document')}.{go_on}", INTERRUPTED, "Interrupted")
         if not quiet:
             resumed = f", {summary.n_resumed} of them before" if summary.n_resumed else ""
-            stderr().print(f"{summary.n_docs} documents in {output}{resumed}; {summary.n_failed} failed.")
+            stderr().print(f"{counted(summary.n_docs, 'document')} in {output}{resumed}; {summary.n_failed} failed.")
         if summary.n_failed and on_error is OnError.LOG:
             where = f"{summary.errors} lists them; " if summary.errors else ""
-            message = f"{summary.n_failed} documents failed: {where}--on-error skip makes this exit with 0."
+            message = f"{counted(summary.n_failed, 'document')} failed: {where}--on-error skip makes this exit with 0."
             fail(message, FAILED, "DocumentsFailed")
 
 

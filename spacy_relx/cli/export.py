@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spacy_relx.cli import _completion
-from spacy_relx.cli._common import Debug, Quiet, errors_as_messages, stderr, stdout
+from spacy_relx.cli._common import Debug, Quiet, counted, errors_as_messages, stderr, stdout
 from spacy_relx.cli._progress import progress
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _chosen(docs: Iterator[Doc], attr: str, min_score: float, labels: set[str]) 
 
 def _told(summary: Summary) -> str:
     entities = "" if summary.n_entities is None else f" between {summary.n_entities} entities"
-    return f"{summary.n_relations} relations{entities} of {summary.n_docs} documents"
+    return f"{counted(summary.n_relations, 'relation')}{entities} of {counted(summary.n_docs, 'document')}"
 
 
 def _list() -> None:

@@ -18,7 +18,11 @@ DOCS_SHOWN = 50
 
 def view(
     source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="A .spacy file (DocBin) with relations, or the .jsonl of annotate.")
+        Path,
+        typer.Argument(
+            metavar="INPUT",
+            help="A .spacy file (DocBin) with relations, the .jsonl of annotate, or - for its lines on standard input.",
+        ),
     ],
     output: Annotated[
         Path | None, typer.Argument(metavar="[OUTPUT.html]", help="Where to write the page; beside INPUT if left out.")
@@ -53,7 +57,10 @@ def view(
         from spacy_relx import view as picture
         from spacy_relx._annotated import read_annotated
 
+        if output is None and str(source) == "-":
+            raise typer.BadParameter("Standard input has no name for the page to take. Expected OUTPUT.html, too.")
         path = output or source.with_suffix(".html")
+        title = (path if str(source) == "-" else source).stem
         if path.suffix not in (".html", ".htm"):
             raise typer.BadParameter(f"{str(path)!r} is no page. Expected a name that ends in .html.")
         if limit is None:
@@ -61,9 +68,7 @@ def view(
         stream = read_annotated(source)
         docs = islice(stream, limit or None)
         if as_graph:
-            picture.save_graph(
-                docs, path, min_score=min_score, labels=label, max_relations=max_relations, title=source.stem
-            )
+            picture.save_graph(docs, path, min_score=min_score, labels=label, max_relations=max_relations, title=title)
         else:
             picture.save(map(_titled, docs), path, min_score=min_score, labels=label)
         if next(stream, None) is not None:
