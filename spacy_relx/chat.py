@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spacy_relx.engine.remote.template import ServerChat, ServerTemplate
 from spacy_relx.engine.types import Prompt, TokenIds
@@ -246,9 +246,11 @@ class ChatTemplate:
             )
 
 
-def open_chat(
-    tokenizer: Any, turns: Sequence[Mapping[str, str]], template_kwargs: Mapping[str, Any]
-) -> ChatTemplate | ServerChat:
+#: A chat whose last user turn is open.
+Chat: TypeAlias = ChatTemplate | ServerChat
+
+
+def open_chat(tokenizer: Any, turns: Sequence[Mapping[str, str]], template_kwargs: Mapping[str, Any]) -> Chat:
     """The chat whose last user turn is open, rendered here or, where only the server has the tokenizer, there.
 
     Raises:

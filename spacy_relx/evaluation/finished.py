@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from spacy_relx.chat import ChatTemplate
+from spacy_relx.chat import Chat, open_chat
 from spacy_relx.data.base import OnError, Problem
 from spacy_relx.data.files import json_lines
 from spacy_relx.engine.types import LabelIds, Question
@@ -142,7 +142,7 @@ def ask_prompts(
     """
     shim = engine_shim(component.model)
     turns = [{"role": "system", "content": system}] if system else []
-    chat = ChatTemplate(shim.engine.loaded.tokenizer, turns, component.settings.prompt.template_kwargs or {})
+    chat = open_chat(shim.engine.loaded.tokenizer, turns, component.settings.prompt.template_kwargs or {})
     if decoding == "free":
         answer = _free(shim, chat, max_new_tokens)
     else:
@@ -228,7 +228,7 @@ def summarise_prompts(
     return {"datasets": datasets, "mean_micro_f": sum(scores) / len(scores) if scores else None}
 
 
-def _free(shim: EngineShim, chat: ChatTemplate, max_new_tokens: int) -> Callable[..., Any]:
+def _free(shim: EngineShim, chat: Chat, max_new_tokens: int) -> Callable[..., Any]:
     def answer(prompts: Sequence[Prompt], datasets: Sequence[str]) -> list[_Answer]:
         results = shim.engine.decode(prompts, stop_ids=chat.stop_ids, max_new_tokens=max_new_tokens)
         return [(chat.decode(result.ids), result.prob) for result in results]
@@ -237,7 +237,7 @@ def _free(shim: EngineShim, chat: ChatTemplate, max_new_tokens: int) -> Callable
 
 
 def _constrained(
-    shim: EngineShim, chat: ChatTemplate, labels_of_dataset: Mapping[str, Sequence[str]], scoring: Scoring
+    shim: EngineShim, chat: Chat, labels_of_dataset: Mapping[str, Sequence[str]], scoring: Scoring
 ) -> Callable[..., Any]:
     names = sorted({label for labels in labels_of_dataset.values() for label in labels})
     ids = LabelIds(tuple(map(chat.answer_ids, names)), chat.terminal)
@@ -251,7 +251,7 @@ def _constrained(
     return answer
 
 
-def _in_order(rows: Sequence[PromptRow], chat: ChatTemplate, answer: Callable[..., Any]) -> list[_Answer | Problem]:
+def _in_order(rows: Sequence[PromptRow], chat: Chat, answer: Callable[..., Any]) -> list[_Answer | Problem]:
     """Answer rows in the order of their tokens, in which what they share is computed once; return them in their own."""
     results: list[_Answer | Problem] = []
     prompts: dict[int, Prompt] = {}
