@@ -21,16 +21,15 @@ RIVALS = {"batched_generate": "left-padded batched `generate`", "card_loop": "th
 def speed() -> str:
     """Pairs a second, beside what people write with transformers."""
     rows = []
-    for name, run in results("packed_vs_batched"):
+    for _, run in results("packed_vs_batched"):
         times = [spread(run["ratio_to_packed"][rival]) for rival in RIVALS]
         prompts = f"{run['shots']}-shot, {run['dtype']}"
         tokens = f"{run['tokens_in_prompts']:,} → {run['tokens_computed']:,}"
-        rows.append(
-            (prompts, f"{run['pairs']:,}", tokens, spread(run["pairs_per_second"]["packed"]), *times, origin(name))
-        )
+        packed = spread(run["pairs_per_second"]["packed"])
+        rows.append((prompts, f"{run['pairs']:,}", tokens, packed, *times))
     rivals = [f"times {rival}" for rival in RIVALS.values()]
-    head = ("prompts", "pairs", "tokens in the prompts → computed", "pairs a second", *rivals, "source")
-    return table(head, rows) + machines("packed_vs_batched")
+    head = ("prompts", "pairs", "tokens in the prompts → computed", "pairs a second", *rivals)
+    return table(head, rows) + sources("packed_vs_batched")
 
 
 def exactness() -> str:
@@ -42,30 +41,22 @@ def exactness() -> str:
             f"{run['largest_difference_of_a_score']:.1e}",
             f"{run['equal_best_labels']} of {run['pairs']}",
             f"{run['tokens_of_the_reference']:,} → {run['tokens_of_the_packed_engine']:,}",
-            origin(name),
         )
-        for name, run in results("exactness")
+        for _, run in results("exactness")
     ]
-    head = ("scoring", "pairs", "largest difference of a score", "equal best labels", "tokens computed", "source")
-    return table(head, rows)
+    head = ("scoring", "pairs", "largest difference of a score", "equal best labels", "tokens computed")
+    return table(head, rows) + sources("exactness")
 
 
 def training() -> str:
     """Rows a second in training, beside a trainer that pads."""
     rows = []
-    for name, run in results("training_speed"):
+    for _, run in results("training_speed"):
         sizes = f"{run['rows']['tokens']:,} → {run['rows']['tokens_computed']:,}"
         speeds = [spread(run["rows_per_second"][who]) for who in ("packed", "trainer")]
-        rows.append((run["rows"]["file"], sizes, *speeds, spread(run["packed_over_trainer"]), origin(name)))
-    head = (
-        "rows",
-        "tokens of the rows → computed",
-        "rows a second, packed",
-        "rows a second, trainer",
-        "times",
-        "source",
-    )
-    return table(head, rows) + machines("training_speed")
+        rows.append((run["rows"]["file"], sizes, *speeds, spread(run["packed_over_trainer"])))
+    head = ("rows", "tokens of the rows → computed", "rows a second, packed", "rows a second, trainer", "times")
+    return table(head, rows) + sources("training_speed")
 
 
 def others() -> str:
@@ -95,15 +86,21 @@ def origin(name: str) -> str:
     return f"`{name}.json`, {str(run.get('date', '?'))[:10]}, commit `{str(run.get('commit', '?'))[:8]}`"
 
 
-def machines(kind: str) -> str:
-    """The machines that results of a kind are from, and the commands."""
-    lines = {}
-    for _, run in results(kind):
-        machine = run["machine"]
-        text = machine if isinstance(machine, str) else ", ".join(value for _, value in flat(machine))
-        lines[f"Machine: {text}; {run['threads']} threads."] = None
-    commands = "\n".join(str(run["command"]) for _, run in results(kind))
-    return "\n\n" + "\n".join(lines) + f"\n\n```bash\n{commands}\n```"
+def sources(kind: str) -> str:
+    """Where results of a kind are from: machines, files and commits, and the commands."""
+    runs = results(kind)
+    measured = [run for _, run in runs if "machine" in run]
+    on = dict.fromkeys(f"Machine: {machine(run['machine'])}; {run['threads']} threads." for run in measured)
+    origins = "\n".join(f"- {origin(name)}" for name, _ in runs)
+    commands = "\n".join(str(run["command"]) for _, run in runs)
+    return "\n\n" + "\n".join(on) + f"\n\n{origins}\n\n```bash\n{commands}\n```"
+
+
+def machine(facts: str | dict[str, Any]) -> str:
+    """A machine in words."""
+    if isinstance(facts, str):
+        return facts
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in flat(facts))
 
 
 def flat(value: Any, name: str = "") -> list[tuple[str, str]]:
