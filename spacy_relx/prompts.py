@@ -214,10 +214,18 @@ class PromptBuilder:
         return self.chat.decode(ids)
 
 
+#: What nobody sees and a model stumbles over: white space of no width, soft hyphens, and controls of the reading
+#: direction. Joiners stay, as scripts and emoji need them.
+_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u061c\u200b\u200e\u200f\u2060\ufeff"))
+_INVISIBLE |= dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)))
+
+
 @lru_cache(maxsize=1024)  # a document's sentences and mentions stand in many of its prompts
 def clean(text: str) -> str:
-    """Bring text from a Doc to one line of valid Unicode: a line break would read as the end of a field."""
-    return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
+    """Bring text from a Doc to one line of visible, valid Unicode: a line break would read as the end of a field."""
+    if not text.isascii():
+        text = text.translate(_INVISIBLE).encode("utf-8", "replace").decode("utf-8")
+    return " ".join(text.split())
 
 
 def negative_label(schema: Schema, no_relation: str) -> Label:

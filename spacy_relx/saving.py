@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import srsly
 
+from spacy_relx._json import parse_json
 from spacy_relx.errors import ConfigError
 from spacy_relx.licences import NOTICE_FILE, warn_of_name
 from spacy_relx.prompts import GenTunePrompt
@@ -61,7 +62,11 @@ class SavedRelations:
     def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> Self:
         """Load what `to_disk` saved; it wins over files that the config names."""
         path = Path(path)
-        self._take_saved(srsly.read_json(path / "settings.json"))
+        try:
+            saved = parse_json((path / "settings.json").read_text(encoding="utf8"))
+        except (OSError, ValueError) as error:
+            raise self._damaged(error) from error
+        self._take_saved(saved)
         if (path / "adapter").is_dir():
             self._shim.use_adapter((path / "adapter").resolve())
         return self
@@ -73,9 +78,13 @@ class SavedRelations:
 
     def from_bytes(self, data: bytes, *, exclude: Iterable[str] = ()) -> Self:
         """Load what `to_bytes` saved."""
-        message = srsly.msgpack_loads(data)
-        self._take_saved(message["settings"])
-        self._shim.from_bytes(message["model"])
+        try:
+            message = srsly.msgpack_loads(data)
+            settings, model = message["settings"], message["model"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damaged(error) from error
+        self._take_saved(settings)
+        self._shim.from_bytes(model)
         return self
 
     def _saved(self) -> dict[str, Any]:
@@ -87,12 +96,15 @@ class SavedRelations:
             if not all(isinstance(text, str) for text in (prompt.system, prompt.user, prompt.cue)):
                 raise TypeError("a text of the prompt is no string")
         except (KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(
-                f"What was saved of the component {self.name!r} is damaged ({error!r}). Expected the schema and the "
-                "wording that to_disk writes; save the pipeline again."
-            ) from error
+            raise self._damaged(error) from error
         self.settings = replace(self.settings, schema=schema, prompt=prompt)
         self._builder = None
+
+    def _damaged(self, error: Exception) -> ConfigError:
+        return ConfigError(
+            f"What was saved of the component {self.name!r} is damaged ({error!r}). Expected the schema and the "
+            "wording that to_disk and to_bytes write; save the pipeline again."
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Worker processes are sent pickles. The prompt builder holds a tokenizer of megabytes and is made anew.

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import spacy
 from spacy.tokens import DocBin
-from tiny import FACTORY, TEXT
+from tiny import FACTORY, TEXT, pipeline
 
 import spacy_relx
+from spacy_relx.errors import ConfigError
 
 SAVED = sorted((Path(__file__).parent / "saved").glob("pipeline-*.zip"))
 
@@ -53,3 +54,30 @@ def test_saved_documents_have_their_relations(saved: Path) -> None:
     assert isinstance(relation, spacy_relx.Relation)
     assert relation.triple == ("Apple", "founded.by", "Steve Jobs")
     assert (relation.score, relation.head.label_, relation.tail.label_) == (0.75, "ORG", "PERSON")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[" * 100_000,
+        b"\xff",
+        b"[]",
+        b'{"schema": {"labels": ["a"]}}',
+        b'{"schema": {"labels": ["a"]}, "prompt": {"system": 1, "user": "", "cue": "", "examples": []}}',
+        b'{"schema": {"labels": ["a"]}, "prompt": {"system": "", "user": "", "examples": [], "new": 1}}',
+        b'{"schema": {"labels": ["a"]}, "prompt": {"system": "", "user": "", "examples": [{"text": 1}]}}',
+        b'{"schema": {"labels": [1]}, "prompt": {"system": "", "user": "", "examples": []}}',
+    ],
+)
+def test_damaged_settings_of_a_saved_component(tmp_path: Path, content: bytes) -> None:
+    component: Any = pipeline().get_pipe(FACTORY)
+    before = component.settings
+    (tmp_path / "settings.json").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"is damaged|labels\[0\] is 1"):
+        component.from_disk(tmp_path)
+    with pytest.raises(ConfigError, match="is damaged"):
+        component.from_bytes(content)
+    with pytest.raises(ConfigError, match="is damaged"):
+        component.from_disk(tmp_path / "nowhere")
+    assert component.settings is before

@@ -211,7 +211,7 @@ def test_a_user_turn_of_ones_own_with_types() -> None:
         ("  two\t\tgaps\u00a0here ", "two gaps here"),
         ("lone \ud800 surrogate", "lone ? surrogate"),
         ("nul\x00stays", "nul\x00stays"),
-        ("zero\u200bwidth \u202eright\u202c", "zero\u200bwidth \u202eright\u202c"),
+        ("zero\u200bwidth \u202eright\u202c", "zerowidth right"),
         ("\x1c\x1d", ""),
     ],
 )
@@ -219,6 +219,21 @@ def test_text_is_brought_to_one_line(raw: str, text: str) -> None:
     assert clean(raw) == text
     lines = make_gentune_prompt().user_text(raw, raw, raw).splitlines()
     assert len(lines) == 4
+
+
+@pytest.mark.parametrize(
+    "raw",
+    ["Ada\u200b Love\u00adlace", "\u202eAda\u202c Lovelace", "\ufeffAda \u2067Lovelace\u2069", "Ada \u200eLovelace"],
+)
+def test_what_nobody_sees_is_not_read(raw: str) -> None:
+    assert clean(raw) == "Ada Lovelace"
+
+
+@pytest.mark.parametrize(
+    "text", ["👩\u200d👩\u200d👧", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "क्\u200dष", "e\u0301", "á"]
+)
+def test_joiners_and_marks_stay(text: str) -> None:
+    assert clean(text) == text
 
 
 # Demonstrations
