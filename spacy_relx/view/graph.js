@@ -208,15 +208,14 @@
     return element('li', {
       role: 'option', id: `r${place}`, tabindex: index === state.active ? 0 : -1,
       'aria-selected': place === state.selected,
-      'aria-label': `${head} ${relation.label} ${tail}, score ${relation.score.toFixed(2)}, `
-        + `found in ${counted(relation.n, 'place')}`,
       children: [
         element('span', { children: [
           element('bdi', { text: head }), ' ', element('span', { text: relation.label, class: 'relation' }), ' ',
           element('bdi', { text: tail }),
         ] }),
+        ' ',
         element('span', { class: 'figures note', children: [
-          `${relation.score.toFixed(2)}${found}`, element('span', { class: 'bar', children: [bar] }),
+          element('span', { class: 'hidden', text: 'score ' }), `${relation.score.toFixed(2)}${found}`, element('span', { class: 'bar', children: [bar] }),
         ] }),
       ],
     });
