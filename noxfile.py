@@ -23,7 +23,7 @@ LOWEST = {
     "torch": "2.6.0",
     "transformers": "5.0.0",
     "peft": "0.18.0",
-    "accelerate": "1.1.0",
+    "accelerate": "1.2.1",
     "pydantic": "2.7.0",
     "safetensors": "0.4.3",
     "srsly": "2.4.7",

@@ -5,18 +5,23 @@ The files in `saved` were made by the release in their names; those of a new rel
 
 from __future__ import annotations
 
+import ast
+import tomllib
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import spacy
+from packaging.requirements import Requirement
+from packaging.version import Version
 from spacy.tokens import DocBin
 from tiny import FACTORY, TEXT, pipeline
 
 import spacy_relx
 from spacy_relx.errors import ConfigError
 
+ROOT = Path(__file__).parents[1]
 SAVED = sorted((Path(__file__).parent / "saved").glob("pipeline-*.zip"))
 
 
@@ -81,3 +86,19 @@ def test_damaged_settings_of_a_saved_component(tmp_path: Path, content: bytes) -
     with pytest.raises(ConfigError, match="is damaged"):
         component.from_disk(tmp_path / "nowhere")
     assert component.settings is before
+
+
+def test_the_oldest_tested_releases_are_those_that_are_allowed() -> None:
+    """The pins of noxfile.py lie in the ranges of pyproject.toml, and no range begins above them."""
+    (pins,) = (
+        ast.literal_eval(node.value)
+        for node in ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "LOWEST"
+    )
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    ranges = {found.name: found.specifier for found in map(Requirement, project["dependencies"])}
+    assert {"spacy", "thinc", "torch", "transformers", "peft"} <= set(pins) <= set(ranges)
+    for name, version in pins.items():
+        assert ranges[name].contains(version), name
+        (floor,) = (Version(part.version) for part in ranges[name] if part.operator == ">=")
+        assert Version(version).release[:2] == (*floor.release, 0)[:2], name  # the oldest series, in a release that is
