@@ -42,7 +42,7 @@ def test_every_packaged_adapter_is_small_and_says_what_it_is(name: str) -> None:
     assert 0 < adapter.metadata["threshold"] < 1
     assert len(adapter.metadata["base_fingerprint"]) == 32
     card = (folder / "README.md").read_text(encoding="utf-8")
-    for heading in ("Data", "Results", "Limits", "Licence", "Training"):
+    for heading in ("In short", "Data", "Results", "Limits", "Licence", "Training"):
         assert f"\n## {heading}" in card
     facts = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     assert all(len(digest) == 64 for run in facts["runs"] for digest in run["corpora"].values())

@@ -37,7 +37,7 @@ def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: other tests load for themselves
 def shared_models() -> Iterator[None]:
     """Weights and the entity recogniser are loaded once for all pages; nothing that a page does changes them."""
     patch = pytest.MonkeyPatch()
