@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +94,25 @@ def test_the_weights_are_loaded_once(tiny_llama: Path, monkeypatch: pytest.Monke
     nlp = pipeline(tiny_llama)
     in_threads(lambda i: nlp(TEXTS[i]))
     assert loads == [str(tiny_llama)]
+
+
+@pytest.mark.parametrize("engine", ["packed", "reference"])
+def test_the_model_computes_for_one_thread_at_a_time(tiny_llama: Path, engine: str) -> None:
+    nlp = pipeline(tiny_llama, model=model_block(tiny_llama, engine=engine))
+    decoder: Any = engine_shim(nlp.get_pipe(FACTORY).model).engine.loaded.model.get_decoder()
+    inside: list[int] = []
+    most: list[int] = []
+
+    def enter(*args: Any) -> None:
+        inside.append(threading.get_ident())
+        time.sleep(0.001)  # another thread would come in here
+        most.append(len(inside))
+
+    decoder.register_forward_pre_hook(enter)
+    decoder.register_forward_hook(lambda *args: inside.remove(threading.get_ident()))
+    in_threads(lambda i: nlp(TEXTS[i]))
+    assert max(most) == 1
+    assert len(most) >= len(TEXTS)
 
 
 def test_streams_in_threads_keep_their_documents(tiny_llama: Path) -> None:

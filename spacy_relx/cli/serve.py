@@ -53,6 +53,7 @@ def serve(
     extra `serve`.
     """
     with errors_as_messages(debug):
+        from spacy_relx.evaluation.asked import find_component
         from spacy_relx.serving import create_app, run
         from spacy_relx.serving.limits import Limits
 
@@ -61,4 +62,5 @@ def serve(
         app = create_app(nlp, limits, pool=pool)
         if not quiet:
             stderr().print("Loading the model.")
+        find_component(nlp).load()  # here, so that a model that cannot be had is told as with every command
         run(app, host=host, port=port, quiet=quiet)

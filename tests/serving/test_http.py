@@ -340,3 +340,11 @@ def test_the_command_says_what_it_cannot_use() -> None:
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: max_waiting is 1, which is less than max_documents (64)")
     assert CliRunner().invoke(commands, ["serve", "--port", "70000"]).exit_code == 2
+
+
+def test_a_model_that_is_not_there_is_told_before_the_service_listens(tmp_path: Path) -> None:
+    pipeline(tmp_path / "no-model").to_disk(tmp_path / "pipeline")
+    result = CliRunner().invoke(commands, ["serve", "--pipeline", str(tmp_path / "pipeline"), "--port", "0"])
+    assert result.exit_code == 1
+    assert "no-model" in result.stderr
+    assert "Traceback" not in result.stderr

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PLACES = ["POST /relations", "GET /health", "GET /health/ready", "GET /metrics"]
-N_EXAMPLES = int(os.environ.get("FUZZ_HTTP_EXAMPLES", "15"))
+N_EXAMPLES = int(os.environ.get("FUZZ_HTTP_EXAMPLES", "8"))
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
