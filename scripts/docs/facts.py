@@ -43,7 +43,7 @@ def label_sets() -> str:
         about = schema.about
         complete = "yes" if about.complete else f"no: {cell(about.note or 'see its file')}"
         rows.append((f"`{name}`", str(len(schema)), cell(about.title or ""), cell(about.licence or ""), complete))
-    return table(("name", "labels", "what it is", "licence", "names certain"), rows)
+    return table(("name", "labels", "what it is", "licence", "exactly the published labels"), rows)
 
 
 def data_sets() -> str:
