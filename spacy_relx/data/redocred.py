@@ -5,8 +5,11 @@ An entity is a cluster of mentions, and a relation holds between entities. What 
 - `level="sentence"`: a Doc is a sentence; an entity's first mention in it is its only one, and every relation whose two
   entities are in the sentence is annotated. So pairs of entities in the Doc are pairs of entities of the data set, and
   a relation whose entities meet in several sentences is in each of them.
-- `level="document"`: all mentions are entities, each with the number of its cluster as `ent.kb_id_`. A relation is on
-  the two mentions of its entities that are nearest: fewest sentences apart, then fewest tokens, then first in the text.
+- `level="document"`: all mentions are entities. A relation is on the two mentions of its entities that are nearest:
+  fewest sentences apart, then fewest tokens, then first in the text.
+
+A mention's `ent.kb_id_` is the document's title and the number of its cluster: the data set does not say which entities
+of two documents are the same.
 """
 
 from __future__ import annotations
@@ -54,6 +57,10 @@ class _Document(NamedTuple):
         sent, start, end, _ = self.entities[entity][0]
         return " ".join(self.sents[sent][start:end])
 
+    def kb_id(self, entity: int) -> str:
+        """Return what tells an entity from all others of the corpus."""
+        return f"{self.title}#{entity}"
+
 
 def _read(path: Path, *, level: str = "sentence") -> Iterator[Item]:
     def parse(place: str, id: str, record: dict[str, Any]) -> Iterator[Item]:
@@ -98,7 +105,8 @@ def _as_sentences(place: str, document: _Document) -> Iterator[Item]:
             here = [mention for mention in cluster if mention.sent == sent]
             if here:
                 index[entity] = len(mentions)
-                mentions.append(word_mention(places, here[0].start, here[0].end, here[0].type, str(entity)))
+                kb_id = document.kb_id(entity)
+                mentions.append(word_mention(places, here[0].start, here[0].end, here[0].type, kb_id))
             for further in here[1:]:
                 detail = repr(" ".join(tokens[further.start : further.end]))
                 yield Problem(
@@ -124,9 +132,8 @@ def _as_document(place: str, document: _Document) -> Iterator[Item]:
         for mention in cluster:
             offset = first[mention.sent]
             index[entity, mention] = len(mentions)
-            mentions.append(
-                word_mention(places, offset + mention.start, offset + mention.end, mention.type, str(entity))
-            )
+            kb_id = document.kb_id(entity)
+            mentions.append(word_mention(places, offset + mention.start, offset + mention.end, mention.type, kb_id))
 
     def distance(pair: tuple[_Place, _Place]) -> tuple[int, int, _Place, _Place]:
         a, b = sorted(pair)
