@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,9 @@ from spacy_relx.cli._common import (
 from spacy_relx.cli._pipeline import component_name, component_settings, entity_pipeline, load_pipeline
 from spacy_relx.cli._progress import progress
 from spacy_relx.cli._ray import Engine, Form, annotate_on_cluster, check_options
+
+if TYPE_CHECKING:
+    from spacy_relx.corpus import Source, Summary
 
 
 class OnError(StrEnum):
@@ -124,43 +127,24 @@ def annotate(
                 options=options,
             )
         else:
-            from spacy_relx.corpus import Source, annotate_corpus
-            from spacy_relx.relation import DEFAULT_ATTR
+            from spacy_relx.corpus import Source
 
             given = Source(source, text_key=text_key, per_line=per_line)
             if source != "-":
                 given.files()  # an input that is not there is told before a pipeline is loaded
-            settings = component_settings(*asked)
-            nlp = load_pipeline(pipeline or entity_pipeline(), settings)
-            name = component_name(nlp)
-            attr = nlp.get_pipe_config(name).get("attr", DEFAULT_ATTR) if name else DEFAULT_ATTR
-            n_done = 0
-
-            with progress("Annotating", "docs", given.count, quiet) as show:
-
-                def tell(done: int, failed: int) -> None:
-                    nonlocal n_done
-                    n_done = done
-                    show(done, failed)
-
-                try:
-                    summary = annotate_corpus(
-                        nlp,
-                        given,
-                        output,
-                        attr=attr,
-                        batch_size=batch_size,
-                        n_process=n_process,
-                        resume=resume,
-                        overwrite=overwrite,
-                        on_error="raise" if on_error is OnError.RAISE else "log",
-                        shard_size=shard_size,
-                        options=options,
-                        progress=tell,
-                    )
-                except KeyboardInterrupt:
-                    go_on = "" if output == "-" else " Give the same command again to go on from there."
-                    fail(f"Stopped after {counted(n_done, 'document')}.{go_on}", INTERRUPTED, "Interrupted")
+            summary = _annotate_here(
+                load_pipeline(pipeline or entity_pipeline(), component_settings(*asked)),
+                given,
+                output,
+                quiet=quiet,
+                batch_size=batch_size,
+                n_process=n_process,
+                resume=resume,
+                overwrite=overwrite,
+                on_error="raise" if on_error is OnError.RAISE else "log",
+                shard_size=shard_size,
+                options=options,
+            )
         if not quiet:
             resumed = f", {summary.n_resumed} of them before" if summary.n_resumed else ""
             stderr().print(f"{counted(summary.n_docs, 'document')} in {output}{resumed}; {summary.n_failed} failed.")
@@ -168,6 +152,28 @@ def annotate(
             where = f"{summary.errors} lists them; " if summary.errors else ""
             message = f"{counted(summary.n_failed, 'document')} failed: {where}--on-error skip makes this exit with 0."
             fail(message, FAILED, "DocumentsFailed")
+
+
+def _annotate_here(nlp: Any, source: Source, output: str, *, quiet: bool, **options: Any) -> Summary:
+    """Annotate in this process, and show how far it is."""
+    from spacy_relx.corpus import annotate_corpus
+    from spacy_relx.relation import DEFAULT_ATTR
+
+    name = component_name(nlp)
+    attr = nlp.get_pipe_config(name).get("attr", DEFAULT_ATTR) if name else DEFAULT_ATTR
+    n_done = 0
+    with progress("Annotating", "docs", source.count, quiet) as show:
+
+        def tell(done: int, failed: int) -> None:
+            nonlocal n_done
+            n_done = done
+            show(done, failed)
+
+        try:
+            return annotate_corpus(nlp, source, output, attr=attr, progress=tell, **options)
+        except KeyboardInterrupt:
+            go_on = "" if output == "-" else " Give the same command again to go on from there."
+            fail(f"Stopped after {counted(n_done, 'document')}.{go_on}", INTERRUPTED, "Interrupted")
 
 
 def _file_hashes(labels: str | None) -> dict[str, str]:
