@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import json
 import runpy
+import threading
+from http.server import HTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 import spacy
 from spacy.util import is_package
@@ -63,7 +66,7 @@ def test_every_example_is_listed() -> None:
     listed = (EXAMPLES / "README.md").read_text("utf8")
     files = {path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".ipynb")}
     assert {name for name in files if f"`{name}`" in listed} == files
-    assert len(files) == 4
+    assert len(files) == 5
 
 
 @pytest.mark.parametrize("name", ["news", "business"])
@@ -105,3 +108,23 @@ def test_notebook(load_pipeline: Any, random_model: Any, monkeypatch: pytest.Mon
     arcs, graph = (value._repr_html_() for value in shown)
     assert "<svg" in arcs
     assert graph.startswith("<iframe")
+
+
+def test_app(load_pipeline: Any, random_model: Any) -> None:
+    load_pipeline(random_model)
+    app = runpy.run_path(str(EXAMPLES / "app.py"))
+    app["Handler"].log_message = lambda *_: None
+    with HTTPServer(("127.0.0.1", 0), app["Handler"]) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with httpx.Client(base_url=f"http://127.0.0.1:{server.server_port}", timeout=120) as client:
+            assert "<form" in client.get("/").text
+            text = "Ada Lovelace was born in London. </textarea><script>alert(1)</script>"
+            found = client.post("/", data={"text": text, "labels": "born_in, lives_in"})
+            refused = client.post("/", data={"text": "Ada Lovelace.", "labels": "a.b, a.b"})
+            long = client.post("/", data={"text": "x" * 200_000})
+        server.shutdown()
+    assert found.status_code == 200
+    assert "<svg" in found.text
+    assert "<script" not in found.text
+    assert (refused.status_code, "alert" in refused.text) == (400, True)
+    assert (long.status_code, "too long" in long.text) == (413, True)
