@@ -72,7 +72,7 @@ def test_an_answer_that_does_not_come_is_asked_for_again(start: Start, embedded_
 
 
 @given(plan=st.lists(st.sampled_from([None, *FAULTS]), max_size=30))
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_order_of_faults(embedded_base: Path, plan: list[Fault | None]) -> None:
     server = FakeServer(fault=lambda number, body: plan[number] if number < len(plan) else None)
     with server.running() as url:

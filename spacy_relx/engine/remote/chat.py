@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spacy_relx.engine.remote.client import PassingError
+from spacy_relx.engine.remote.dialects import GREEDY
 from spacy_relx.engine.remote.engine import ServedEngine
 from spacy_relx.engine.remote.template import characters, text_of, turns_of
 from spacy_relx.engine.search import DEFAULT_TOLERANCE
@@ -125,7 +126,7 @@ class ChatEngine(ServedEngine):
         body = {
             "model": self.client.spec.model,
             "messages": turns,
-            "temperature": 0.0,
+            **GREEDY.get(self.api, {"temperature": 0.0}),
             "max_completion_tokens" if self.api == "openai" else "max_tokens": max_tokens,
         }
         if self.client.spec.require_scores:

@@ -31,6 +31,12 @@ _VLLM_IDS = 128
 
 _TOKEN_ID = "token_id:"
 
+#: The likeliest token and nothing else, whatever a server or a model has for a default.
+GREEDY: dict[str, dict[str, Any]] = {
+    "vllm": {"temperature": 0.0, "repetition_penalty": 1.0, "top_k": -1, "top_p": 1.0, "min_p": 0.0},
+    "llama_cpp": {"temperature": 0.0, "samplers": ["temperature"]},
+}
+
 #: Added to the logits of the tokens that llama.cpp may choose: every other is less than 1e-30 times as likely.
 _LIFT = 100.0
 
@@ -103,7 +109,7 @@ class Vllm:
         return {
             "prompt": list(ids),
             "max_tokens": max_new_tokens,
-            "temperature": 0,
+            **GREEDY["vllm"],
             "logprobs": 1,
             "return_tokens_as_token_ids": True,
             "stop_token_ids": sorted(stop_ids),
@@ -164,8 +170,7 @@ class LlamaCpp:
         return {
             "prompt": list(ids),
             "max_tokens": max_new_tokens,
-            "temperature": 0.0,
-            "samplers": ["temperature"],
+            **GREEDY["llama_cpp"],
             "n_probs": 1,
             "cache_prompt": True,
         }

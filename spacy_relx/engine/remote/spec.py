@@ -22,6 +22,7 @@ _OWN_FIELDS = frozenset(
         *("model", "prompt", "messages", "stream", "n", "echo", "stop", "stop_token_ids", "temperature", "samplers"),
         *("max_tokens", "max_completion_tokens", "n_predict", "logprobs", "top_logprobs", "n_probs", "logit_bias"),
         *("allowed_token_ids", "logprob_token_ids", "return_tokens_as_token_ids", "post_sampling_probs"),
+        *("repetition_penalty", "top_k", "top_p", "min_p"),
         *("response_format", "grammar", "guided_choice", "structured_outputs", "chat_template_kwargs"),
     }
 )
