@@ -116,6 +116,15 @@ def test_export_leaves_out_what_is_not_wanted(run, tmp_path):
     assert run("export", path, path).exit_code == 2
 
 
+def test_relations_of_an_entity_with_itself_are_told(run):
+    line = LINE.replace("Bob", "ann")
+    assert (
+        "1 relation left out: both ends are one entity."
+        in run("export", "-", "-", "-f", "nt", "--by-name", stdin=line).stderr
+    )
+    assert "left out" not in run("export", "-", "-", "-f", "csv", stdin=line).stderr  # tables have every place
+
+
 def test_export_to_brat_and_back(run, tmp_path):
     assert run("export", "-", tmp_path / "brat", "--format", "brat", stdin=LINE).exit_code == 0
     assert run("export", "-", tmp_path / "brat", "--format", "brat", stdin=LINE).exit_code == 1

@@ -126,6 +126,8 @@ def export(
             summary = write(docs, output, format_name, options=options, progress=show)
         if not quiet:
             stderr().print(f"{_told(summary)} in {'standard output' if output == STDIN else output}.")
+            if summary.n_loops:
+                stderr().print(f"{counted(summary.n_loops, 'relation')} left out: both ends are one entity.")
 
 
 def _read(source: str) -> Iterator[Doc]:

@@ -6,7 +6,7 @@ import io
 import shutil
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
@@ -34,11 +34,13 @@ class Summary:
         n_docs: Docs read.
         n_relations: Relations, facts or edges written.
         n_entities: Entities written, where they are written by themselves; else None.
+        n_loops: Relations left out of facts because both ends turned out to be one entity.
     """
 
     n_docs: int
     n_relations: int
     n_entities: int | None = None
+    n_loops: int = 0
 
 
 def export(
@@ -73,7 +75,6 @@ def export(
     if not chosen.suffixes:
         if str(output) == STDOUT:
             raise DataError(f"The format {chosen.name} is a folder. Expected its name, not standard output.")
-        written: tuple[int, ...] | None
         with _folder(Path(output), options.overwrite) as folder:
             written = _to_folder(read, chosen, options, folder)
     else:
@@ -81,7 +82,7 @@ def export(
             raise DataError(f"The format {chosen.name} is not text. Expected the name of a file, not standard output.")
         with _file(str(output)) as file:
             written = _to_file(read, chosen, options, file)
-    return Summary(read.n_docs, *(written or (read.n_relations,)))
+    return written or Summary(read.n_docs, read.n_relations)
 
 
 class _Read:
@@ -102,13 +103,13 @@ class _Read:
                 self.progress(self.n_docs)
 
 
-def _to_folder(docs: _Read, format: Format, options: Options, folder: Path) -> tuple[int, int] | None:
+def _to_folder(docs: _Read, format: Format, options: Options, folder: Path) -> Summary | None:
     if format.source is Source.GRAPH:
         from spacy_relx.export.neo4j import write_neo4j_csv
 
         graph = _graph(docs, options)
         write_neo4j_csv(graph, folder, every_mention=options.merge is False)
-        return _size(graph, options)
+        return _summary(graph, options)
 
     from spacy_relx.export.brat import write_brat
 
@@ -116,18 +117,18 @@ def _to_folder(docs: _Read, format: Format, options: Options, folder: Path) -> t
     return None
 
 
-def _to_file(docs: _Read, format: Format, options: Options, file: BinaryIO) -> tuple[int, ...] | None:
+def _to_file(docs: _Read, format: Format, options: Options, file: BinaryIO) -> Summary | None:
     if format.source is Source.ROWS:
         if options.merge:
             graph = _graph(docs, options)
             _write_rows(facts(graph), Fact, format, options, file)
-            return (len(graph.relations),)
+            return replace(_summary(graph, options), n_entities=None)
         key = name_key if options.by_name else entity_key
         _write_rows(triples(docs, attr=options.attr, key=key), Triple, format, options, file)
     elif format.source is Source.GRAPH:
         graph = _graph(docs, options)
         _write_graph(graph, format, options, file)
-        return _size(graph, options)
+        return _summary(graph, options)
     elif format.name == "docbin":
         file.write(DocBin(docs=docs, store_user_data=True).to_bytes())
     else:
@@ -191,10 +192,10 @@ def _graph(docs: _Read, options: Options) -> Graph:
     )
 
 
-def _size(graph: Graph, options: Options) -> tuple[int, int]:
+def _summary(graph: Graph, options: Options) -> Summary:
     relations = graph.relations
     n_edges = sum(relation.n for relation in relations) if options.merge is False else len(relations)
-    return n_edges, len(graph.entities)
+    return Summary(graph.n_docs, n_edges, len(graph.entities), graph.n_loops)
 
 
 @contextmanager
