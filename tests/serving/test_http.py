@@ -259,7 +259,10 @@ def test_other_ways_and_methods(service: Service) -> None:
     for method, path, status in (("GET", "/relations", 405), ("POST", "/health", 405), ("GET", "/nowhere", 404)):
         response = service.client.request(method, path)
         assert (response.status_code, response.json()["status"]) == (status, status)
-    assert service.client.post("/relations", content=b'{"documents": [{"text": "a"}]}').status_code == 422  # no type
+    plain = {"content-type": "text/plain"}
+    assert (
+        service.client.post("/relations", content=b'{"documents": [{"text": "a"}]}', headers=plain).status_code == 422
+    )
 
 
 def test_a_model_that_fails_is_a_problem_and_the_service_goes_on(tokenizer: Any) -> None:
