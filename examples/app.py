@@ -15,7 +15,9 @@ MAX_BYTES = 100_000
 PAGE = Environment(autoescape=True).from_string("""<!DOCTYPE html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark"><title>Relations</title>
-<style>* { box-sizing: border-box } body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem }
+<style>
+* { box-sizing: border-box }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem }
 label { display: block; margin: 1rem 0 } textarea, input { display: block; width: 100%; font: inherit }
 button { font: inherit; margin-bottom: 1.5rem }</style>
 <main><h1>Relations</h1><form method="post">
