@@ -66,7 +66,7 @@ def load_properties(name_or_path: str) -> dict[str, Property]:
     if path.suffix == ".json":
         raise ConfigError(f"The file {name_or_path!r} does not exist. Expected JSON: labels and their properties.")
     if name_or_path in bundled_schemas():
-        own = resources.files("spacy_relx.export") / "properties" / f"{name_or_path}.json"
+        own = resources.files("spacy_relx.export") / "wikidata" / f"{name_or_path}.json"
         found = parse_properties(json.loads(own.read_text("utf8")), own.name) if own.is_file() else {}
         schema: Any = make_schema(name_or_path)
         if found := found | _of_labels(schema.labels):
@@ -80,7 +80,7 @@ def load_properties(name_or_path: str) -> dict[str, Property]:
 
 def mapped_schemas() -> list[str]:
     """Return the packaged label sets whose labels, or most of them, have a Wikidata property."""
-    own = {f.name.removesuffix(".json") for f in (resources.files("spacy_relx.export") / "properties").iterdir()}
+    own = {f.name.removesuffix(".json") for f in (resources.files("spacy_relx.export") / "wikidata").iterdir()}
     schemas: dict[str, Any] = {name: make_schema(name) for name in bundled_schemas()}
     return sorted(own | {name for name, schema in schemas.items() if _of_labels(schema.labels)})
 
