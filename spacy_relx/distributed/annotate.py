@@ -137,6 +137,8 @@ def annotate_blocks(
     taken = Path(given.path)
     if folder == taken or taken in folder.parents:
         raise DataError(f"The output {str(output)!r} is in the input {str(source)!r}. Choose another place for it.")
+    if form == "parquet" or any(path.suffix == ".parquet" for _, path in given.files()):
+        _check_pyarrow()
     blocks = plan(given, block_size)
     nlp = make_pipeline()
     identity = {
@@ -146,13 +148,25 @@ def annotate_blocks(
     run = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
     parts = Parts(folder, form, find_component(nlp).settings.attr, run)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(folder.name + ".lock"))
     try:
-        with FileLock(folder.with_name(folder.name + ".lock"), timeout=0):
-            prepare(parts, identity, blocks, resume=resume, overwrite=overwrite)
-            job = Job(make_pipeline, given, parts, batch_size)
-            return _run(job, blocks, run_blocks, progress or (lambda n_done, n_failed: None))
+        lock.acquire(timeout=0)
     except Timeout as error:
         raise DataError(f"Another run is writing {str(output)!r}. Wait for it, or choose another output.") from error
+    try:
+        prepare(parts, identity, blocks, resume=resume, overwrite=overwrite)
+        job = Job(make_pipeline, given, parts, batch_size)
+        return _run(job, blocks, run_blocks, progress or (lambda n_done, n_failed: None))
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)  # while it is held: nobody waits for it
+        lock.release()
+
+
+def _check_pyarrow() -> None:
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ConfigError("Parquet needs pyarrow. Install it with `pip install 'spacy-relx[ray]'`.") from error
 
 
 def _run(job: Job, blocks: list[Block], run_blocks: RunBlocks, progress: Callable[[int, int], None]) -> Summary:

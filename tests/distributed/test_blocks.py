@@ -235,6 +235,18 @@ def test_settings_that_cannot_be(made: Callable[[], Language], tmp_path: Path) -
         annotate_blocks(made, path, tmp_path / "out", form="csv")  # type: ignore[arg-type]
     with pytest.raises(DataError, match="is in the input"):
         annotate_blocks(made, tmp_path, tmp_path / "out")
+    assert {each.name for each in tmp_path.iterdir()} == {"in.jsonl"}  # no litter
     (tmp_path / "file").write_text(TEXT)
     with pytest.raises(DataError, match="is a file"):
         annotate_blocks(made, path, tmp_path / "file")
+
+
+def test_what_parquet_needs_is_named(
+    made: Callable[[], Language], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_corpus(tmp_path / "in.jsonl", TEXTS[:2])
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(ConfigError, match="Parquet needs pyarrow"):
+        annotate_blocks(made, path, tmp_path / "out", form="parquet")
+    assert annotate_blocks(made, path, tmp_path / "out").n_docs == 2
+    assert {each.name for each in tmp_path.iterdir()} == {"in.jsonl", "out"}
