@@ -41,6 +41,8 @@ def test_public_names() -> None:
         "ExtensionError",
         "ModelError",
         "ModelNotFoundError",
+        "OutputError",
+        "OutputError",
         "PackBudgetError",
         "PromptError",
         "Relation",
