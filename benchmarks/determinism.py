@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
         }
     changes = {f"{a} and {b}": compare(runs[a]["answers"], runs[b]["answers"]) for a, b in combinations(runs, 2)}
     n_pairs = len(runs[args.runs[0]]["answers"])
-    results.write({**provenance(), "pairs": n_pairs, "changes": changes, "runs": runs}, args.out)
+    results.write(args.out, {**provenance(), "pairs": n_pairs, "changes": changes, "runs": runs})
     for name, run in runs.items():
         if not run["same_again"]:
             raise SystemExit(f"{name}: the same questions were answered otherwise the second time")

@@ -110,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
     component = nlp.add_pipe(FACTORY, config={"model": model, "candidates": {"scope": "doc"}})
     report = measure(component, args.pairs, args.seed)
     facts = model_facts(engine_shim(component.model).computing_engine.loaded)
-    results.write({**provenance(), "model": facts, "pairs": args.pairs, "seed": args.seed, "attacks": report}, args.out)
+    results.write(args.out, {**provenance(), "model": facts, "pairs": args.pairs, "seed": args.seed, "attacks": report})
 
 
 def measure(component: Any, n_pairs: int, seed: int) -> dict[str, dict[str, Any]]:
