@@ -42,7 +42,6 @@ def test_public_names() -> None:
         "ModelError",
         "ModelNotFoundError",
         "OutputError",
-        "OutputError",
         "PackBudgetError",
         "PromptError",
         "Relation",
