@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from spacy_relx.cache import cache_dir
 from spacy_relx.engine.answer_store import AnswerStore
 from spacy_relx.engine.checkpoint import weight_files
-from spacy_relx.engine.remote.engine import RemoteModel
+from spacy_relx.engine.remote.base import RemoteModel
 from spacy_relx.engine.search import DEFAULT_TOLERANCE
 from spacy_relx.engine.types import DEFAULT_NEW_TOKENS, FreeAnswer, LabelIds, LabelScore, Ranking
 from spacy_relx.errors import ConfigError, PartialAnswerError

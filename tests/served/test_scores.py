@@ -17,10 +17,11 @@ from transformers import LlamaForCausalLM
 from served.helpers import LABELS, TEXTS, engine, served
 from served.server import FakeServer, random_log_probs
 from spacy_relx.engine import prefix_tree
+from spacy_relx.engine.remote.base import RemoteModel
 from spacy_relx.engine.remote.chat import estimate
 from spacy_relx.engine.remote.client import Client
 from spacy_relx.engine.remote.dialects import LlamaCpp, Vllm
-from spacy_relx.engine.remote.engine import RemoteEngine, RemoteModel
+from spacy_relx.engine.remote.engine import RemoteEngine
 from spacy_relx.engine.remote.spec import RemoteSpec
 from spacy_relx.errors import ConfigError
 

@@ -13,9 +13,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from spacy_relx.engine.remote.base import ServedEngine
 from spacy_relx.engine.remote.client import PassingError
 from spacy_relx.engine.remote.dialects import GREEDY
-from spacy_relx.engine.remote.engine import ServedEngine
 from spacy_relx.engine.remote.template import characters, text_of, turns_of
 from spacy_relx.engine.search import DEFAULT_TOLERANCE
 from spacy_relx.engine.types import DEFAULT_NEW_TOKENS, FreeAnswer, LabelScore, Prompt, Question, Ranking
@@ -23,8 +23,8 @@ from spacy_relx.engine.types import DEFAULT_NEW_TOKENS, FreeAnswer, LabelScore, 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from spacy_relx.engine.remote.base import RemoteModel
     from spacy_relx.engine.remote.client import Client
-    from spacy_relx.engine.remote.engine import RemoteModel
     from spacy_relx.engine.types import LabelIds, Scoring
 
 #: Log-probabilities a position: what these APIs give at most.

@@ -7,10 +7,11 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from spacy_relx.engine.remote.base import RemoteModel
 from spacy_relx.engine.remote.chat import ChatEngine
 from spacy_relx.engine.remote.client import Client
 from spacy_relx.engine.remote.dialects import LlamaCpp, Vllm
-from spacy_relx.engine.remote.engine import RemoteEngine, RemoteModel
+from spacy_relx.engine.remote.engine import RemoteEngine
 from spacy_relx.engine.remote.spec import TOKEN_APIS, refuse_tokenizer
 from spacy_relx.engine.remote.template import ServerTemplate
 from spacy_relx.errors import ServerError
