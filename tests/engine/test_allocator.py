@@ -11,12 +11,14 @@ import resource, sys
 import torch
 from spacy_relx.engine.allocator import keep_freed_memory
 
+SIZE = 12_000_000  # 48 MB: more than glibc ever learns to keep by itself
+
 is_set = keep_freed_memory() if sys.argv[1] == "keep" else None
 
 def layer():
-    kept = torch.ones(2_000_000)
+    kept = torch.ones(SIZE)
     for _ in range(8):
-        kept = kept + torch.ones(2_000_000)
+        kept = kept + torch.ones(SIZE)
 
 layer()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
