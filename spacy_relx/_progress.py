@@ -8,12 +8,47 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
+
 from spacy_relx._json import parse_json
 from spacy_relx.errors import DataError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from io import FileIO
+
+    from filelock import BaseFileLock
+
+
+def lock_output(output: Path, name: str) -> BaseFileLock:
+    """Take the lock of an output, which need not be there yet.
+
+    Args:
+        output: The output.
+        name: What the user calls it.
+
+    Raises:
+        DataError: If another run is writing it.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(output.with_name(output.name + ".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise DataError(f"Another run is writing {name!r}. Wait for it, or choose another output.") from error
+    return lock
+
+
+@contextmanager
+def only_run(output: Path, name: str) -> Iterator[None]:
+    """Be the only run that writes an output, for the block; see `lock_output`."""
+    lock = lock_output(output, name)
+    try:
+        yield
+    finally:
+        # Unlinked while it is held: nobody waits for it, as every run gives up at once when it is taken.
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 class Progress:

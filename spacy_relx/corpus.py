@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import spacy
-from filelock import FileLock, Timeout
 
 import spacy_relx
 from spacy_relx._inputs import STDIN, Record, Source
@@ -24,7 +23,7 @@ from spacy_relx._outputs import (
     StdoutWriter,
     Writer,
 )
-from spacy_relx._progress import ErrorLog, Progress, error_path
+from spacy_relx._progress import ErrorLog, Progress, error_path, only_run
 from spacy_relx._stream import process
 from spacy_relx.errors import DataError
 from spacy_relx.relation import DEFAULT_ATTR
@@ -98,13 +97,7 @@ def annotate_corpus(
     path = Path(output)
     _check_output(path, source)
     identity = {"input": source.fingerprint(), "options": {**identity_of(nlp, source), **(options or {})}}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(path.name + ".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise DataError(f"Another run is writing {str(output)!r}. Wait for it, or choose another output.") from error
-    try:
+    with only_run(path, str(output)):
         state = Progress(path, identity, resume=resume, overwrite=overwrite)
         if state.is_complete:
             n_docs = state.state["n_docs"]
@@ -116,10 +109,6 @@ def annotate_corpus(
         else:
             writer = DocBinWriter(path, state, nlp.vocab, shard_size=shard_size)
         return run(writer, ErrorLog(error_path(path), writer.n_done))
-    finally:
-        # Unlinked while it is held: nobody waits for it, as every run gives up at once when it is taken.
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from filelock import FileLock, Timeout
-
 from spacy_relx._inputs import Source
+from spacy_relx._progress import only_run
 from spacy_relx._stream import process
 from spacy_relx.corpus import Summary, identity_of
 from spacy_relx.distributed.blocks import SUFFIXES, Block, plan, read
@@ -147,19 +146,10 @@ def annotate_blocks(
     }
     run = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
     parts = Parts(folder, form, find_component(nlp).settings.attr, run)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(folder.name + ".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise DataError(f"Another run is writing {str(output)!r}. Wait for it, or choose another output.") from error
-    try:
+    with only_run(folder, str(output)):
         prepare(parts, identity, blocks, resume=resume, overwrite=overwrite)
         job = Job(make_pipeline, given, parts, batch_size)
         return _run(job, blocks, run_blocks, progress or (lambda n_done, n_failed: None))
-    finally:
-        Path(lock.lock_file).unlink(missing_ok=True)  # while it is held: nobody waits for it
-        lock.release()
 
 
 def _check_pyarrow() -> None:

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import spacy
-from filelock import FileLock, Timeout
 
 import spacy_relx
 from spacy_relx._json import parse_json
-from spacy_relx.errors import DataError
+from spacy_relx._progress import lock_output
 from spacy_relx.evaluation.records import header_line, record_line
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def identity(
         files: What is read, by what it is for; only the content counts.
         **more: Further values.
     """
-    from spacy_relx.models import engine_shim
+    from spacy_relx.shim import engine_shim
 
     loaded = engine_shim(component.model).engine.loaded
     about = asdict(info)
@@ -82,12 +81,7 @@ class PartialRun:
         self.out, self.path = out, out.with_name(f"{out.name}.part")
         self.counts: dict[str, Any] = {}
         self.discarded = ""
-        out.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(out.with_name(f"{out.name}.lock"))
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise DataError(f"Another run is writing {str(out)!r}. Wait for it, or choose another output.") from error
+        self._lock = lock_output(out, str(out))
         # Through JSON, so that tuples and lists are equal.
         wanted = json.loads(json.dumps(identity, default=str))
         end = self._read(wanted) if self.path.exists() else 0
