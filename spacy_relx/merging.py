@@ -55,6 +55,15 @@ class Evidence:
     score: float
     start_char: int
 
+    def offsets(self) -> dict[str, int]:
+        """Where the mentions are in the Doc's text, in characters, ends exclusive."""
+        places = (("head", self.head), ("tail", self.tail))
+        return {
+            f"{name}_{end}_char": self.start_char + at
+            for name, place in places
+            for end, at in zip(("start", "end"), place)
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Entity:

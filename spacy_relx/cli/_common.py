@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary; errors are still shown.")]
+Pipeline = Annotated[
+    str | None,
+    typer.Option(
+        "--pipeline",
+        "-p",
+        help="A spaCy pipeline: its name, its folder, or blank:LANG for none. Left out: en_core_web_sm.",
+    ),
+]
+Threshold = Annotated[float | None, typer.Option(min=0.0, max=1.0, help="The lowest score a relation may have.")]
 Labels = Annotated[
     str | None,
     typer.Option(

@@ -15,7 +15,9 @@ from spacy_relx.cli._common import (
     Debug,
     Labels,
     ModelPreset,
+    Pipeline,
     Quiet,
+    Threshold,
     counted,
     errors_as_messages,
     fail,
@@ -49,18 +51,9 @@ def annotate(
     output: Annotated[
         str, typer.Argument(metavar="OUTPUT", help="A .jsonl or .spacy file, or - for JSON Lines on standard output.")
     ],
-    pipeline: Annotated[
-        str | None,
-        typer.Option(
-            "--pipeline",
-            "-p",
-            help="A spaCy pipeline: its name, its folder, or blank:LANG for none. Left out: en_core_web_sm.",
-        ),
-    ] = None,
+    pipeline: Pipeline = None,
     labels: Labels = None,
-    threshold: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="The lowest score a relation may have.")
-    ] = None,
+    threshold: Threshold = None,
     model_preset: ModelPreset = None,
     config: Config = None,
     text_key: Annotated[str, typer.Option(help="The key of the text in a JSON line.")] = "text",

@@ -6,21 +6,24 @@ from typing import Annotated
 
 import typer
 
-from spacy_relx.cli._common import Config, Debug, Labels, ModelPreset, Quiet, errors_as_messages, stderr
+from spacy_relx.cli._common import (
+    Config,
+    Debug,
+    Labels,
+    ModelPreset,
+    Pipeline,
+    Quiet,
+    Threshold,
+    errors_as_messages,
+    stderr,
+)
 from spacy_relx.cli._pipeline import component_settings, entity_pipeline, load_pipeline
 
 
 def serve(
-    pipeline: Annotated[
-        str | None,
-        typer.Option(
-            "--pipeline", "-p", help="A spaCy pipeline: its name, its folder, or blank:LANG. Left out: en_core_web_sm."
-        ),
-    ] = None,
+    pipeline: Pipeline = None,
     labels: Labels = None,
-    threshold: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="The lowest score a relation may have.")
-    ] = None,
+    threshold: Threshold = None,
     model_preset: ModelPreset = None,
     config: Config = None,
     host: Annotated[str, typer.Option(help="The address to listen at. There is no authentication.")] = "127.0.0.1",

@@ -173,8 +173,5 @@ def _values(graph: Graph, relation: MergedRelation, place: Evidence) -> dict[str
         "doc": place.doc,
         "sentence": place.text,
         "sentence_start_char": place.start_char,
-        "head_start_char": place.start_char + place.head[0],
-        "head_end_char": place.start_char + place.head[1],
-        "tail_start_char": place.start_char + place.tail[0],
-        "tail_end_char": place.start_char + place.tail[1],
+        **place.offsets(),
     }

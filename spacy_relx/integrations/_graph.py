@@ -85,8 +85,5 @@ def provenance(relation: MergedRelation) -> dict[str, Any]:
         "score": relation.score,
         "count": relation.n,
         "sentence": place.text,
-        "head_start_char": place.start_char + place.head[0],
-        "head_end_char": place.start_char + place.head[1],
-        "tail_start_char": place.start_char + place.tail[0],
-        "tail_end_char": place.start_char + place.tail[1],
+        **place.offsets(),
     }
