@@ -23,7 +23,7 @@ import spacy
 from spacy.tokens import Doc, Span
 
 from spacy_relx.benchmark.machine import model_facts, provenance
-from spacy_relx.models import engine_shim
+from spacy_relx.shim import engine_shim
 
 if TYPE_CHECKING:
     from collections.abc import Callable

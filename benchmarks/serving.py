@@ -27,9 +27,9 @@ from spacy_relx.benchmark.component import to_docs
 from spacy_relx.benchmark.documents import made_up
 from spacy_relx.benchmark.machine import model_facts, provenance
 from spacy_relx.engine.spec import EMBEDDED_BASE
-from spacy_relx.models import engine_shim
 from spacy_relx.serving import create_app
 from spacy_relx.serving.limits import Limits
+from spacy_relx.shim import engine_shim
 
 if TYPE_CHECKING:
     from spacy.language import Language

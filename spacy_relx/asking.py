@@ -11,8 +11,8 @@ from spacy_relx.candidates import EntityPairs, context_text
 from spacy_relx.engine.packing import count_tokens
 from spacy_relx.engine.types import FreeAnswer, Question, Ranking
 from spacy_relx.errors import PartialAnswerError, RelxWarning, ServerError
-from spacy_relx.models import EngineShim, engine_shim
 from spacy_relx.schema import MissingSchema, Schema
+from spacy_relx.shim import EngineShim, engine_shim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

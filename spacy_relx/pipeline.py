@@ -18,10 +18,10 @@ from spacy_relx.answers import Answered, AnswerRules
 from spacy_relx.asking import AskingRelations, Prepared
 from spacy_relx.errors import ConfigError
 from spacy_relx.licences import add_to_meta
-from spacy_relx.models import engine_shim
 from spacy_relx.saving import SavedRelations
 from spacy_relx.schema import MissingSchema
 from spacy_relx.settings import DEFAULT_CONFIG, Settings, check_entity_types, read_settings, read_threshold
+from spacy_relx.shim import engine_shim
 from spacy_relx.trainable import Course, TrainableRelations
 from spacy_relx.training.settings import TrainingSettings
 

@@ -9,7 +9,8 @@ from thinc.api import Model
 from spacy_relx.config_strings import check_config_strings
 from spacy_relx.engine.remote.spec import RemoteSpec
 from spacy_relx.errors import ConfigError, TrainingError
-from spacy_relx.models import EngineShim, ask_engine
+from spacy_relx.models import ask_engine
+from spacy_relx.shim import EngineShim
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

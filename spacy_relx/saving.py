@@ -18,8 +18,8 @@ from spacy_relx.trainable import Course
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from spacy_relx.models import EngineShim
     from spacy_relx.settings import Settings
+    from spacy_relx.shim import EngineShim
 
 
 class SavedRelations:

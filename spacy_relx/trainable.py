@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from spacy.tokens import Doc
     from spacy.training import Example
 
-    from spacy_relx.models import EngineShim
     from spacy_relx.settings import Settings
+    from spacy_relx.shim import EngineShim
     from spacy_relx.training.contexts import AnnotatedContext
     from spacy_relx.training.replay import Replay
     from spacy_relx.training.rows import RowGroup

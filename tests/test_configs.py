@@ -17,7 +17,7 @@ from spacy.cli.init_config import fill_config
 from spacy.language import Language
 from spacy.util import load_config, load_model_from_config, registry
 
-from spacy_relx.models import engine_shim
+from spacy_relx.shim import engine_shim
 from spacy_relx.training.settings import make_training
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -76,7 +76,7 @@ def test_fill_config_has_nothing_to_add(
 ) -> None:
     path = CONFIGS / f"{name}.cfg"
     built: list[Any] = []
-    monkeypatch.setattr("spacy_relx.models.EngineShim.engine", property(built.append))
+    monkeypatch.setattr("spacy_relx.shim.EngineShim.engine", property(built.append))
     fill_config(tmp_path / "filled.cfg", path)
     assert load_config(tmp_path / "filled.cfg") == load_config(path)
     assert built == []

@@ -13,7 +13,8 @@ from tiny import FACTORY, MENTIONS, model_block, pipeline, rows
 
 from spacy_relx.engine import loading
 from spacy_relx.errors import ConfigError, ModelError
-from spacy_relx.models import build_causal_lm, engine_shim
+from spacy_relx.models import build_causal_lm
+from spacy_relx.shim import engine_shim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

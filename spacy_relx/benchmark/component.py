@@ -12,8 +12,8 @@ from spacy_relx.benchmark.engine_run import Contestant, measure, synchroniser
 from spacy_relx.benchmark.parts import Clock, watch_model
 from spacy_relx.benchmark.rivals import answer_tokens, generate, some_pairs
 from spacy_relx.errors import ConfigError
-from spacy_relx.models import EngineShim, engine_shim
 from spacy_relx.pipeline import RelationExtractor
+from spacy_relx.shim import EngineShim, engine_shim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -81,7 +81,7 @@ def benchmark(
         from spacy_relx.benchmark.component import read_docs, to_docs
         from spacy_relx.benchmark.documents import made_up
         from spacy_relx.benchmark.machine import model_facts, provenance
-        from spacy_relx.models import engine_shim
+        from spacy_relx.shim import engine_shim
 
         if threads is not None:
             torch.set_num_threads(threads)

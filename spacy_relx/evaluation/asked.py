@@ -54,7 +54,7 @@ def check_finds_entities(nlp: Language | None) -> None:
 
 def settings_of(component: RelationExtractor) -> dict[str, Any]:
     """All that a component's answers depend on, as plain values for `RunInfo.settings`."""
-    from spacy_relx.models import engine_shim
+    from spacy_relx.shim import engine_shim
 
     settings, schema = component.settings, component.schema
     to_dict = getattr(component.candidates, "to_dict", None)

@@ -20,7 +20,7 @@ from spacy_relx.engine.types import LabelIds, Question
 from spacy_relx.errors import DataError, ModelError, PackBudgetError, PromptError
 from spacy_relx.evaluation.bootstrap import intervals
 from spacy_relx.evaluation.counts import NEGATIVE_LABELS, Tally, count_facts, normalise_answer, total
-from spacy_relx.models import engine_shim
+from spacy_relx.shim import engine_shim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from spacy_relx.data.mixtures import PromptRow
     from spacy_relx.engine.types import Prompt, Scoring
-    from spacy_relx.models import EngineShim
     from spacy_relx.pipeline import RelationExtractor
     from spacy_relx.settings import Decoding
+    from spacy_relx.shim import EngineShim
 
 #: Prompts that are put in order together, so that those with a common beginning meet in one pack.
 BATCH_SIZE = 256

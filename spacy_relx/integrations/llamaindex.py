@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from spacy_relx.integrations._graph import annotate, extractor_name, provenance, relations_attr
 from spacy_relx.merging import merge_relations
-from spacy_relx.models import engine_shim
+from spacy_relx.shim import engine_shim
 
 try:
     from llama_index.core.graph_stores.types import KG_NODES_KEY, KG_RELATIONS_KEY, EntityNode, Relation

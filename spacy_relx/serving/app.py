@@ -12,7 +12,6 @@ from fastapi.responses import JSONResponse, Response
 from spacy.language import Language
 
 import spacy_relx
-from spacy_relx.models import engine_shim
 from spacy_relx.serving import problems
 from spacy_relx.serving.answering import Answering
 from spacy_relx.serving.asgi import BodyLimit
@@ -20,6 +19,7 @@ from spacy_relx.serving.batching import MicroBatcher
 from spacy_relx.serving.limits import Limits
 from spacy_relx.serving.messages import Answer, GivenDocument, Health, Problem, request_model
 from spacy_relx.serving.metrics import MEDIA_TYPE, Measured, Metrics
+from spacy_relx.shim import engine_shim
 
 _DESCRIPTION = (
     "Typed, scored relations between the entities of texts. Concurrent requests are answered together. Errors are "

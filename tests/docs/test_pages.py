@@ -21,7 +21,7 @@ import spacy_relx
 from spacy_relx.cli import app
 from spacy_relx.cli._pipeline import FACTORY, entity_pipeline
 from spacy_relx.engine.spec import EMBEDDED_ADAPTER
-from spacy_relx.models import EngineShim
+from spacy_relx.shim import EngineShim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

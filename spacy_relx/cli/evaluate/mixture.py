@@ -73,8 +73,8 @@ def evaluate_mixture(
             summarise_prompts,
         )
         from spacy_relx.evaluation.partial import identity
-        from spacy_relx.models import engine_shim
         from spacy_relx.prompt_block import make_gentune_prompt
+        from spacy_relx.shim import engine_shim
 
         wording = make_gentune_prompt(system=system)
         wording.fail()

@@ -59,8 +59,8 @@ def compare_prompts(
             variants,
         )
         from spacy_relx.evaluation.records import write_records
-        from spacy_relx.models import engine_shim
         from spacy_relx.prompt_block import SYSTEM_PRESETS, make_gentune_prompt
+        from spacy_relx.shim import engine_shim
 
         if protocol is ProtocolName.PREDICTED_ENTITIES:
             raise typer.BadParameter("--protocol is predicted_entities. Expected given or gold_entities.")
