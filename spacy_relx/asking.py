@@ -110,7 +110,7 @@ class AskingRelations:
         return engine_shim(self.model)
 
     def _pools(self) -> bool:
-        """Whether documents share packs. On a processor they do so on demand: scores are then always the same."""
+        """Whether documents share packs: on a processor only on demand, so that a document's scores stay the same."""
         shim = self._shim
         return shim.is_loaded and (self.pool or shim.engine.device.type != "cpu") and not shim.deterministic
 
