@@ -30,14 +30,15 @@ def random_log_probs(ids: tuple[int, ...]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Fault:
-    """One way in which an answer goes wrong: "status", "slow", "drip", "drop", "cut", "garbage", "wrong", "empty" or
-    "bare" (without log-probabilities)."""
+    """One way in which an answer goes wrong: "status", "slow", "drip", "drop", "cut", "garbage", "wrong", "empty",
+    "bare" (without log-probabilities) or "raw" (the `content`)."""
 
     kind: str
     status: int = 500
     headers: Mapping[str, str] = field(default_factory=dict)
     message: str = "out of order"
     seconds: float = 0.0
+    content: bytes = b""
 
 
 @dataclass
@@ -306,7 +307,9 @@ def _handler(server: FakeServer) -> type[BaseHTTPRequestHandler]:
 
         def _fail(self, fault: Fault, request: Request) -> None:
             right = json.dumps(server.answer(request)[1]).encode()
-            if fault.kind == "status":
+            if fault.kind == "raw":
+                self._send(fault.status, fault.content, fault.headers)
+            elif fault.kind == "status":
                 self._send(fault.status, json.dumps({"error": {"message": fault.message}}).encode(), fault.headers)
             elif fault.kind == "slow":
                 server.wait(fault.seconds)

@@ -13,9 +13,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from spacy_relx._json import parse_json
 from spacy_relx.engine.remote.base import ServedEngine
 from spacy_relx.engine.remote.client import PassingError
-from spacy_relx.engine.remote.dialects import GREEDY
+from spacy_relx.engine.remote.dialects import GREEDY, log_prob
 from spacy_relx.engine.remote.template import characters, text_of, turns_of
 from spacy_relx.engine.search import DEFAULT_TOLERANCE
 from spacy_relx.engine.types import DEFAULT_NEW_TOKENS, FreeAnswer, LabelScore, Prompt, Question, Ranking
@@ -91,6 +92,7 @@ class ChatEngine(ServedEngine):
         def one(prompt: Prompt) -> FreeAnswer:
             def read(answer: Any) -> FreeAnswer:
                 text, tokens, reason = self._read(answer)
+                text = text.encode("utf8", "replace").decode()  # half of a surrogate pair could not be saved
                 return FreeAnswer(characters(text), min(sum(value for _, value, _ in tokens), 0.0), reason == "stop")
 
             result: FreeAnswer = self.client.post("chat/completions", self._body(prompt, max_new_tokens), read)
@@ -157,7 +159,7 @@ class ChatEngine(ServedEngine):
         if self.api != "openai":
             return text.strip()
         try:
-            return str(json.loads(text)["relation"])
+            return str(parse_json(text)["relation"])
         except (ValueError, KeyError, TypeError):
             return text
 
@@ -174,7 +176,7 @@ class ChatEngine(ServedEngine):
             return text, [], reason
         try:
             tokens = [_token(item) for item in choice["logprobs"]["content"]]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise PassingError(
                 "an answer without log-probabilities, so there are no scores. Set model.require_scores to false to "
                 "take the server's labels with the score 1.0"
@@ -194,10 +196,8 @@ Token = tuple[str, float, dict[str, float]]
 
 
 def _token(item: Any) -> Token:
-    value = float(item["logprob"])
-    if math.isnan(value):
-        raise ValueError("a log-probability is not a number")
-    top = {str(other["token"]): float(other["logprob"]) for other in item.get("top_logprobs") or ()}
+    value = log_prob(item["logprob"])
+    top = {str(other["token"]): log_prob(other["logprob"]) for other in item.get("top_logprobs") or ()}
     return str(item["token"]), value, top
 
 

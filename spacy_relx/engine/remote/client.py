@@ -6,9 +6,6 @@ environment for every request, and is in no attribute, message or log record.
 
 from __future__ import annotations
 
-import email.utils
-import json
-import math
 import os
 import ssl
 import threading
@@ -18,6 +15,8 @@ import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
+from spacy_relx._json import parse_json
+from spacy_relx.engine.remote import words
 from spacy_relx.errors import ConfigError, RelxWarning, ServerError
 
 if TYPE_CHECKING:
@@ -34,13 +33,11 @@ _PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 #: Seconds of the first pause between attempts, at most, and of any.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 
-#: Seconds to keep away from a server, at most, whatever it asks for.
-_LONGEST_RETRY_AFTER = 3600.0
-
 #: Bytes of an answer; one has some kilobytes.
 _MOST_BYTES = 16 * 2**20
 
-_MOST_SHOWN = 300
+#: How an answer may be packed. Others, and one inside another, can hold gigabytes in a piece of some kilobytes.
+_PACKINGS = ("gzip", "deflate", "identity")
 
 #: Clients that came with a fork. The parent uses their connections, so they are neither used nor closed here.
 _INHERITED: list[Any] = []
@@ -119,7 +116,15 @@ class Client:
         """
         url = f"{self.spec.base_url.rstrip('/')}/{path}"
         body = {**self.spec.extra_body, **body}
-        return self._with_retries(lambda deadline: read(self._attempt("POST", url, body, deadline)))
+
+        def ask(deadline: float) -> Any:
+            answer = self._attempt("POST", url, body, deadline)
+            try:
+                return read(answer)
+            except PassingError as error:  # it may quote the answer, and some servers repeat what they were sent
+                raise PassingError(words.without_key(str(error), self._key())) from None
+
+        return self._with_retries(ask)
 
     def close(self) -> None:
         """Close the connections."""
@@ -181,6 +186,9 @@ class Client:
             with self._connections().stream(
                 method, url, json=body, headers=self._headers(), timeout=httpx.Timeout(seconds)
             ) as response:
+                packing = response.headers.get("content-encoding", "identity")
+                if packing.strip().lower() not in _PACKINGS:
+                    raise PassingError(f"an answer packed as {self.shown(packing)!r}, which was not asked for")
                 for chunk in response.iter_bytes():
                     chunks.append(chunk)
                     size += len(chunk)
@@ -193,25 +201,31 @@ class Client:
         except httpx.TransportError as error:
             self._fail_if_tls(error)
             unreachable = isinstance(error, (httpx.ConnectError, httpx.UnsupportedProtocol))
-            raise PassingError(self._shown(str(error) or type(error).__name__), unreachable=unreachable) from error
+            raise PassingError(self.shown(str(error) or type(error).__name__), unreachable=unreachable) from error
         except httpx.DecodingError as error:
             raise PassingError(f"an answer that cannot be unpacked: {error}") from error
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise ServerError(
+                f"Nothing can be sent to {url!r}: {error}. Expected an address such as 'http://localhost:8000/v1' for "
+                "model.base_url.",
+                for_all=True,
+            ) from error
         return self._content(response, b"".join(chunks))
 
     def _content(self, response: httpx.Response, content: bytes) -> Any:
         status = response.status_code
         if status in _PASSING:
-            pause = _retry_after(response.headers.get("retry-after"))
+            pause = words.retry_after(response.headers.get("retry-after"))
             if pause is not None:
                 self._not_before = max(self._not_before, time.monotonic() + pause)
             raise PassingError(f"status {status}: {self._message(content)}", pause)
         if status != 200:
             self._fail(response, content)
         try:
-            return json.loads(content)
+            return parse_json(content)
         except ValueError as error:
             raise PassingError(
-                f"an answer that is no JSON: {self._shown(content.decode('utf8', 'replace'))!r}"
+                f"an answer that is no JSON: {self.shown(content.decode('utf8', 'replace'))!r}"
             ) from error
 
     def _fail(self, response: httpx.Response, content: bytes) -> NoReturn:
@@ -233,10 +247,10 @@ class Client:
                 for_all=True,
             )
         if 300 <= status < 400:
-            target = urlsplit(response.headers.get("location", ""))
+            target = self.shown(response.headers.get("location", "nowhere").partition("?")[0])
             raise ServerError(
-                f"{where} redirects to {target.scheme}://{target.netloc}{target.path} ({status}). A redirect is not "
-                "followed, for the key could go astray: set model.base_url to the right address.",
+                f"{where} redirects to {target} ({status}). A redirect is not followed, for the key could go astray: "
+                "set model.base_url to the right address.",
                 for_all=True,
             )
         raise ServerError(
@@ -259,9 +273,10 @@ class Client:
 
     def _headers(self) -> dict[str, str]:
         name = self.spec.api_key_env
+        headers = {"Accept-Encoding": "gzip, deflate"}
         if name is None:
-            return {}
-        key = os.environ.get(name, "").strip()
+            return headers
+        key = self._key()
         if not key:
             raise ServerError(
                 f"model.api_key_env is {name!r}, and there is no such environment variable, or nothing in it. Expected "
@@ -272,7 +287,7 @@ class Client:
             raise ServerError(
                 f"The key in {name} cannot be sent: it has characters that no header can hold.", for_all=True
             )
-        return {"Authorization": f"Bearer {key}"}
+        return {**headers, "Authorization": f"Bearer {key}"}
 
     def _connections(self) -> httpx.Client:
         import httpx
@@ -290,23 +305,16 @@ class Client:
                 weakref.finalize(self, _close, self._pool, self._owner)
             return self._pool
 
-    def _message(self, content: bytes) -> str:
-        """What an error answer says, as most servers put it."""
-        text = content.decode("utf8", "replace")
-        try:
-            value = json.loads(text)
-        except ValueError:
-            return self._shown(text)
-        for key in ("error", "message", "detail"):
-            if isinstance(value, dict) and key in value:
-                value = value[key]
-        return self._shown(value if isinstance(value, str) else json.dumps(value))
+    def shown(self, text: str) -> str:
+        """Text from the server, fit to be shown."""
+        return words.shown(text, self._key())
 
-    def _shown(self, text: str) -> str:
-        """Text from the server, short and without the key: some repeat what they were sent."""
-        key = os.environ.get(self.spec.api_key_env or "", "").strip()
-        text = " ".join((text.replace(key, "[key]") if key else text).split())
-        return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+    def _message(self, content: bytes) -> str:
+        return words.message_of(content, self._key())
+
+    def _key(self) -> str:
+        """The key, or "" where there is none."""
+        return os.environ.get(self.spec.api_key_env or "", "").strip()
 
 
 class _NothingThereError(ServerError):
@@ -317,20 +325,6 @@ _ADVICE_UNREACHABLE = "Start the server, or check model.base_url."
 _ADVICE_FAILING = (
     "If it is overloaded, lower model.max_concurrency or raise model.timeout; the server's own log may say more."
 )
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds of a Retry-After header, which holds seconds or a date."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER) if math.isfinite(seconds) else None
 
 
 def _close(pool: httpx.Client, owner: int) -> None:

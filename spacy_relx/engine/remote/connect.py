@@ -54,7 +54,7 @@ def connect(spec: RemoteSpec) -> RemoteEngine | ChatEngine:
     if served and api != "llama_cpp" and spec.model not in served:
         raise ServerError(
             f"The server at {spec.base_url} has no model {spec.model!r}. Expected for model.model one of: "
-            f"{', '.join(sorted(served)[:20])}.",
+            f"{client.shown(', '.join(sorted(served)[:20]))}.",
             for_all=True,
         )
     facts = served.get(spec.model) or (next(iter(served.values())) if len(served) == 1 else {})
@@ -97,7 +97,7 @@ def _api(client: Client, served: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _choice_field(client: Client) -> str:
     answer = client.find(f"{client.spec.root_url}/version")
-    found = re.match(r"(\d+)\.(\d+)", str(answer.get("version"))) if isinstance(answer, dict) else None
+    found = re.match(r"(\d{1,9})\.(\d{1,9})", str(answer.get("version"))) if isinstance(answer, dict) else None
     old = found is not None and (int(found[1]), int(found[2])) < _VLLM_STRUCTURED
     return "guided_choice" if old else "structured_outputs"
 

@@ -40,6 +40,12 @@ GREEDY: dict[str, dict[str, Any]] = {
 #: Added to the logits of the tokens that llama.cpp may choose: every other is less than 1e-30 times as likely.
 _LIFT = 100.0
 
+#: What rounding may add to the logarithm of a probability, above 0.
+_ROUNDED_UP = 0.01
+
+#: No vocabulary has so many tokens.
+_MOST_IDS = 2**31
+
 #: The least logarithm that a probability in single precision has.
 _LEAST = math.log(1e-45)
 
@@ -132,8 +138,8 @@ class Vllm:
     @staticmethod
     def _seen(logprobs: Any) -> Seen:
         chosen = _vllm_id(logprobs["tokens"][0])
-        values = {_vllm_id(token): _log_prob(value) for token, value in logprobs["top_logprobs"][0].items()}
-        return Seen({chosen: _log_prob(logprobs["token_logprobs"][0]), **values}, chosen)
+        values = {_vllm_id(token): log_prob(value) for token, value in logprobs["top_logprobs"][0].items()}
+        return Seen({chosen: log_prob(logprobs["token_logprobs"][0]), **values}, chosen)
 
 
 class LlamaCpp:
@@ -158,10 +164,10 @@ class LlamaCpp:
         def read() -> Seen:
             (first,) = _choice(answer)["logprobs"]["content"]
             if "prob" in first:
-                values = {int(item["id"]): _log(item["prob"]) for item in first["top_probs"]}
-                return Seen(values, int(first["id"]), _LEAST)
-            values = {int(item["id"]): _log_prob(item["logprob"]) for item in first["top_logprobs"]}
-            return Seen({**values, int(first["id"]): _log_prob(first["logprob"])}, int(first["id"]))
+                values = {_id(item["id"]): _log(item["prob"]) for item in first["top_probs"]}
+                return Seen(values, _id(first["id"]), _LEAST)
+            values = {_id(item["id"]): log_prob(item["logprob"]) for item in first["top_logprobs"]}
+            return Seen({**values, _id(first["id"]): log_prob(first["logprob"])}, _id(first["id"]))
 
         return _reading(read)
 
@@ -181,7 +187,7 @@ class LlamaCpp:
         def read() -> FreeAnswer:
             choice = _choice(answer)
             content = choice["logprobs"]["content"]
-            tokens, values = [int(item["id"]) for item in content], [item["logprob"] for item in content]
+            tokens, values = [_id(item["id"]) for item in content], [item["logprob"] for item in content]
             return _free(tokens, values, choice["finish_reason"], stop_ids)
 
         return _reading(read)
@@ -197,7 +203,7 @@ _Read = TypeVar("_Read")
 def _reading(read: Callable[[], _Read]) -> _Read:
     try:
         return read()
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise PassingError(
             f"an answer without log-probabilities in the form of this API ({type(error).__name__}: {error})"
         ) from error
@@ -210,13 +216,27 @@ def _choice(answer: Any) -> Any:
 def _vllm_id(token: str) -> int:
     if not token.startswith(_TOKEN_ID):
         raise ValueError(f"a token is {token!r}, not {_TOKEN_ID}…")
-    return int(token.removeprefix(_TOKEN_ID))
+    return _id(token.removeprefix(_TOKEN_ID))
 
 
-def _log_prob(value: Any) -> float:
+def _id(value: Any) -> int:
+    number = int(value)
+    if not 0 <= number < _MOST_IDS:
+        raise ValueError(f"a token has the id {number}")
+    return number
+
+
+def log_prob(value: Any) -> float:
+    """A log-probability as a server gives it.
+
+    Raises:
+        ValueError: If it is none.
+        TypeError: If it is not even a number.
+        OverflowError: If it is a number that no float can hold.
+    """
     number = float(value)
-    if math.isnan(number):
-        raise ValueError("a log-probability is not a number")
+    if not number <= _ROUNDED_UP:  # so that NaN is refused, too
+        raise ValueError(f"a log-probability is {number}")
     return max(number, -1e9)
 
 
@@ -230,5 +250,5 @@ def _log(probability: Any) -> float:
 def _free(tokens: list[int], values: Sequence[Any], reason: Any, stop_ids: frozenset[int]) -> FreeAnswer:
     """The answer up to its first terminal, whose log-probability counts."""
     end = next((i for i, token in enumerate(tokens) if token in stop_ids), None)
-    log_probs = [_log_prob(value) for value in values[: None if end is None else end + 1]]
+    log_probs = [log_prob(value) for value in values[: None if end is None else end + 1]]
     return FreeAnswer(tuple(tokens[:end]), min(sum(log_probs), 0.0), end is not None or reason == "stop")

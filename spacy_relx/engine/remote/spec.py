@@ -144,6 +144,8 @@ def _check_url(url: Any) -> None:
         raise ConfigError(f"model.base_url cannot be read as an address: {error}. {expected}") from error
     if not isinstance(url, str) or parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(f"model.base_url is {url!r}. {expected}")
+    if any(char.isspace() or not char.isprintable() for char in url):  # urlsplit passes over some of them
+        raise ConfigError(f"model.base_url is {url!r}, with white space or characters that nobody sees. {expected}")
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         # It is not repeated here: what it has there may be a secret.
         raise ConfigError(
