@@ -24,7 +24,7 @@ LOWEST = {
     "transformers": "5.0.0",
     "peft": "0.18.0",
     "accelerate": "1.2.1",
-    "pydantic": "2.7.0",
+    "pydantic": "2.8.0",
     "safetensors": "0.4.3",
     "srsly": "2.4.7",
     "typer": "0.12.0",

@@ -8,39 +8,64 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from spacy_relx._outputs import Result
-from spacy_relx.errors import ConfigError, ExtensionError, ModelError
+from spacy_relx.errors import ConfigError, ExtensionError, ModelError, ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from spacy.language import Language
     from spacy.tokens import Doc
 
     from spacy_relx._inputs import Record
 
-# These are about the pipeline, not about a document: every further document would fail in the same way.
-FATAL = (ConfigError, ExtensionError, ModelError, ImportError, MemoryError)
+_FATAL = (ConfigError, ExtensionError, ModelError, ImportError, MemoryError)
 
 
-def process(nlp: Language, records: Iterable[Record], *, batch_size: int = 64, n_process: int = 1) -> Iterator[Result]:
+def _is_fatal(error: Exception) -> bool:
+    """Whether an error is about the pipeline, not about a document: every further one would fail in the same way."""
+    if isinstance(error, ServerError):
+        return error.for_all
+    return isinstance(error, _FATAL)
+
+
+def describe(where: str, error: Exception) -> str:
+    """Say which component failed, and how."""
+    return f"{where}: {type(error).__name__}: {error}"
+
+
+def process(
+    nlp: Language,
+    records: Iterable[Record],
+    *,
+    batch_size: int = 64,
+    n_process: int = 1,
+    describe: Callable[[str, Exception], str] = describe,
+) -> Iterator[Result]:
     """Send records through a pipeline and yield a result for each of them, in order.
 
     A document that fails never costs another one: whatever `nlp.pipe` does not give back is sent through alone.
     Records whose entities are annotated bypass the components that set entities.
+
+    Args:
+        nlp: The pipeline.
+        records: The documents.
+        batch_size: Documents that the pipeline takes at a time.
+        n_process: Processes that work on them.
+        describe: What is said of a document that failed, of the component's name and the error.
     """
     setters = [name for name in nlp.pipe_names if "doc.ents" in nlp.get_pipe_meta(name).assigns]
     for keeps_ents, group in groupby(records, key=lambda record: record.keeps_ents):
         with nlp.select_pipes(disable=setters if keeps_ents else []):
-            yield from _Stream(nlp, group).run(batch_size, n_process)
+            yield from _Stream(nlp, group, describe).run(batch_size, n_process)
 
 
 class _Stream:
     """One pass through `nlp.pipe`, and the records that it has taken but not yet given back."""
 
-    def __init__(self, nlp: Language, records: Iterator[Record]) -> None:
-        self.nlp, self.records = nlp, records
+    def __init__(self, nlp: Language, records: Iterator[Record], describe: Callable[[str, Exception], str]) -> None:
+        self.nlp, self.records, self.describe = nlp, records, describe
         self.pending: deque[tuple[int, Record]] = deque()
-        self.failures = _Failures()
+        self.failures = _Failures(describe)
         self.n_taken = 0
         self.exhausted = False
         self.broken_input: Exception | None = None
@@ -55,12 +80,10 @@ class _Stream:
                         while self.pending[0][0] != doc._context:
                             yield self._alone(*self.pending.popleft())
                         yield Result(self.pending.popleft()[1], doc)
-                except FATAL:
-                    raise
-                except Exception:
+                except Exception as error:
                     # A component without an error handler: the stream is lost. Its records are answered one by one,
                     # and a new stream takes the rest.
-                    if self.broken_input is None and not self.pending:
+                    if _is_fatal(error) or (self.broken_input is None and not self.pending):
                         raise
                 while self.pending:
                     yield self._alone(*self.pending.popleft())
@@ -86,7 +109,7 @@ class _Stream:
             try:
                 doc = record.make_doc(self.nlp)
             except Exception as error:
-                self.failures.messages[self.n_taken - 1] = _describe("tokenizer", error)
+                self.failures.messages[self.n_taken - 1] = self.describe("tokenizer", error)
                 continue
             doc._context = self.n_taken - 1
             yield doc
@@ -99,10 +122,10 @@ class _Stream:
                 doc = record.make_doc(self.nlp)
                 doc._context = number
                 doc = self.nlp(doc)
-            except FATAL:
-                raise
             except Exception as error:
-                self.failures.messages[number] = _describe("pipeline", error)
+                if _is_fatal(error):
+                    raise
+                self.failures.messages[number] = self.describe("pipeline", error)
         message = self.failures.messages.pop(number, None)
         return Result(record, None, message) if message else Result(record, doc)
 
@@ -122,17 +145,14 @@ def _set_error_handler(nlp: Language, handler: Any) -> None:
 class _Failures:
     """An error handler that notes which document failed; spaCy then leaves it out of the stream and goes on."""
 
-    def __init__(self) -> None:
+    def __init__(self, describe: Callable[[str, Exception], str]) -> None:
         self.messages: dict[int, str] = {}
+        self.describe = describe
 
     def __call__(self, name: str | None, proc: Any, docs: list[Doc] | None, error: Exception) -> None:
-        if isinstance(error, FATAL):
+        if _is_fatal(error):
             raise error
         # With several documents only one may be at fault; each of them is tried alone. A worker process notes nothing
         # that this process could see, with the same outcome.
         if docs is not None and len(docs) == 1:
-            self.messages[docs[0]._context] = _describe(name or "pipeline", error)
-
-
-def _describe(where: str, error: Exception) -> str:
-    return f"{where}: {type(error).__name__}: {error}"
+            self.messages[docs[0]._context] = self.describe(name or "pipeline", error)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from spacy_relx._inputs import Record
 from spacy_relx._outputs import Result, entity_row
-from spacy_relx._stream import process
-from spacy_relx.errors import DataError
+from spacy_relx._stream import describe, process
+from spacy_relx.errors import DataError, RelxError, ServerError
 from spacy_relx.evaluation.asked import find_component
 
 if TYPE_CHECKING:
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from spacy.tokens import Doc, Span
 
     from spacy_relx.serving.messages import GivenDocument, GivenEntity
+
+_LOG = logging.getLogger(__name__)
+
+#: Characters of a text that an error repeats.
+_MOST_QUOTED = 80
 
 
 class Answering:
@@ -37,7 +43,7 @@ class Answering:
         records = [self._record(document) for document in documents]
         # Those that bring entities pass through fewer components, so each kind goes in one go.
         order = sorted(range(len(records)), key=lambda i: records[i].keeps_ents)
-        results = process(self.nlp, [records[i] for i in order], batch_size=max(1, len(records)))
+        results = process(self.nlp, [records[i] for i in order], batch_size=max(1, len(records)), describe=_describe)
         answers = dict(zip(order, map(self._row, results)))
         return [answers[i] for i in range(len(records))]
 
@@ -48,7 +54,7 @@ class Answering:
             doc = self.nlp.make_doc(document.text)
             doc.set_ents(_entities(doc, document.entities))
         except Exception as error:  # a tokenizer may raise what it likes
-            return Record(document.id, document.text, error=str(error))
+            return Record(document.id, document.text, error=_describe("tokenizer", error))
         return Record(document.id, document.text, doc=doc)
 
     def _row(self, result: Result) -> dict[str, Any]:
@@ -82,11 +88,27 @@ def _entities(doc: Doc, given: list[GivenEntity]) -> list[Span]:
         if span is None:
             near = doc.char_span(start, end, alignment_mode="expand")
             where = (
-                "" if near is None else f" The tokens there are {near.text!r}, {near.start_char} to {near.end_char}."
+                ""
+                if near is None
+                else f" The tokens there are {_quoted(near.text)}, {near.start_char} to {near.end_char}."
             )
             raise DataError(
-                f"The entity {doc.text[start:end]!r}, characters {start} to {end}, does not begin and end where a "
-                f"token does.{where}"
+                f"The entity {_quoted(doc.text[start:end])}, characters {start} to {end}, does not begin and end where "
+                f"a token does.{where}"
             )
         spans.append(span)
     return spans
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= _MOST_QUOTED else f"{text[:_MOST_QUOTED]}…")
+
+
+def _describe(where: str, error: Exception) -> str:
+    """Say of a failed document what its sender may know: no address of a server, no path of this machine."""
+    if isinstance(error, RelxError) and not isinstance(error, ServerError):
+        return describe(where, error)
+    _LOG.error("A document failed in %s", where, exc_info=error)
+    if isinstance(error, ServerError):
+        return f"{where}: the server that computes the model gave no usable answer; the service's log says why"
+    return f"{where}: {type(error).__name__}; the service's log says more"

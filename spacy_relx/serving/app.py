@@ -63,7 +63,7 @@ def build(nlp: Language, limits: Limits | None, *, pool: bool) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.add_middleware(BodyLimit, max_bytes=limits.max_body_bytes)
+    app.add_middleware(BodyLimit, max_bytes=limits.max_body_bytes, max_seconds=limits.max_body_seconds)
     app.add_middleware(Measured, metrics=metrics)
     problems.install(app)
     request = request_model(limits)
@@ -74,9 +74,11 @@ def build(nlp: Language, limits: Limits | None, *, pool: bool) -> FastAPI:
         response_model=Answer,
         responses=_refusals(
             _400="The body cannot be read.",
+            _408="The body came too slowly.",
             _413="The body is too long.",
             _422="The body is not what is expected.",
             _500="The service failed.",
+            _502="The server that computes the model, where there is one, gave no usable answer.",
             _503="There is no room for more documents; Retry-After says for how many seconds.",
         ),
     )

@@ -18,6 +18,7 @@ class Limits:
         max_waiting: Most documents that are accepted and not yet answered; more are refused with 503.
         max_batch: Documents after which a batch waits for no more.
         max_wait_ms: Milliseconds that a batch waits for company.
+        max_body_seconds: Seconds within which a request's body has to come; who is slower is refused with 408.
 
     Raises:
         ConfigError: If a value cannot be used.
@@ -29,12 +30,13 @@ class Limits:
     max_waiting: int = 512
     max_batch: int = 64
     max_wait_ms: float = 5.0
+    max_body_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.name == "max_wait_ms" else 1
-            if value < least:
+            least = 0 if field.name in ("max_wait_ms", "max_body_seconds") else 1
+            if not value >= least:
                 raise ConfigError(f"{field.name} is {value!r}. Expected at least {least}.")
         if self.max_waiting < self.max_documents:
             raise ConfigError(

@@ -2,14 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 
 if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import CoreSchema
+
     from spacy_relx.serving.limits import Limits
 
-_STRICT = ConfigDict(extra="forbid", strict=True)
+
+@dataclass(frozen=True)
+class _StopAtFirst:
+    """Of the items of a list, only the first that is wrong is told; a body of some megabytes can have a million.
+
+    Does what pydantic's `FailFast` does, which cannot be part of a union.
+    """
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return {**handler(source), "fail_fast": True}
+
+
+_STOP = _StopAtFirst()
+
+#: Fields of an object, known or not. Each unknown one is told, so there may not be any number of them.
+_MOST_FIELDS = 20
+
+
+class _Given(BaseModel):
+    """What a client sends."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_size(cls, value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > _MOST_FIELDS:
+            raise ValueError(f"{len(value)} fields, where {', '.join(cls.model_fields)} are known")
+        return value
 
 
 def _whole(value: Any) -> Any:
@@ -22,25 +54,21 @@ _WHOLE = BeforeValidator(_whole)
 Id = Annotated[str, Field(max_length=1000)] | Annotated[int, Field(ge=-(2**53), le=2**53), _WHOLE] | None
 
 
-class GivenEntity(BaseModel):
+class GivenEntity(_Given):
     """An entity that the client knows, by its place in the text; ends are exclusive."""
-
-    model_config = _STRICT
 
     start_char: Annotated[int, Field(ge=0, description="First character, counted in Unicode code points."), _WHOLE]
     end_char: Annotated[int, Field(ge=1, description="One past the last character."), _WHOLE]
     label: Annotated[str, Field(min_length=1, max_length=200, description="The entity's type.", examples=["PERSON"])]
 
 
-class GivenDocument(BaseModel):
+class GivenDocument(_Given):
     """A text, with or without its entities."""
-
-    model_config = _STRICT
 
     text: str
     id: Annotated[Id, Field(description="Comes back with the document.")] = None
     entities: Annotated[
-        list[GivenEntity] | None,
+        Annotated[list[GivenEntity], _STOP] | None,
         Field(
             description="The entities: made of whole tokens, and apart from each other. Null: the pipeline finds some."
         ),
@@ -110,5 +138,5 @@ def request_model(limits: Limits) -> type[BaseModel]:
     document = create_model(
         "Document", __base__=GivenDocument, text=(Annotated[str, Field(max_length=limits.max_chars)], ...)
     )
-    documents: Any = Annotated[list[document], Field(min_length=1, max_length=limits.max_documents)]  # type: ignore[valid-type]
-    return create_model("Request", __config__=_STRICT, documents=(documents, ...))
+    documents: Any = Annotated[list[document], Field(min_length=1, max_length=limits.max_documents), _STOP]  # type: ignore[valid-type]
+    return create_model("Request", __base__=_Given, documents=(documents, ...))

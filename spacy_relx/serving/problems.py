@@ -1,17 +1,19 @@
 """Errors as RFC 9457 problem details.
 
-They are `application/problem+json` with title, status, detail and, where fields are wrong, which ones. What was sent is
-never repeated.
+They are `application/problem+json` with title, status, detail and, where fields are wrong, which ones. No value that
+was sent is repeated, and of what went wrong in here nothing but the kind is told: that is for the log.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse
 
+from spacy_relx.errors import ServerError
 from spacy_relx.serving.batching import UnavailableError
 
 if TYPE_CHECKING:
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 MEDIA_TYPE = "application/problem+json"
+
+_LOG = logging.getLogger(__name__)
+
+#: Characters of a field's path: who makes up a name of megabytes does not get it back.
+_MOST_OF_PATH = 200
 
 
 def problem(
@@ -63,15 +70,23 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, UnavailableError)
         return problem(503, str(error), headers={"Retry-After": str(math.ceil(error.retry_after))})
 
+    async def without_answer(request: Request, error: Exception) -> JSONResponse:
+        _LOG.error("The server that computes the model: %s", error)
+        return problem(
+            502, "The server that computes the model gave no usable answer. Try again later; the log here says why."
+        )
+
     async def failed(request: Request, error: Exception) -> JSONResponse:
         return problem(500, "The service failed at this request; its log says why.")
 
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, refused)
     app.add_exception_handler(UnavailableError, unavailable)
+    app.add_exception_handler(ServerError, without_answer)
     app.add_exception_handler(Exception, failed)
 
 
 def _path(location: tuple[int | str, ...]) -> str:
     """`("body", "documents", 0, "text")` as `documents[0].text`."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location[1:]).lstrip(".")
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location[1:]).lstrip(".")
+    return path if len(path) <= _MOST_OF_PATH else f"{path[:_MOST_OF_PATH]}…"

@@ -11,6 +11,8 @@ import pytest
 
 from served.helpers import TEXTS, served
 from served.server import FakeServer, Fault
+from spacy_relx._inputs import Record
+from spacy_relx._stream import process
 from spacy_relx.engine.remote import client
 from spacy_relx.engine.remote.client import PassingError
 from spacy_relx.engine.remote.dialects import LlamaCpp, Vllm
@@ -138,3 +140,22 @@ def test_addresses_with_what_nobody_sees(name: str) -> None:
 def test_addresses_that_no_network_takes(embedded_base: Path, name: str) -> None:
     with pytest.raises(ServerError, match="Nothing can be sent to"):
         served(name, max_retries=0)(TEXTS[2])
+
+
+def test_a_refused_request_costs_its_document_and_a_refused_key_the_run(start: Start) -> None:
+    """As in `annotate` and `serve`: what is about one document goes into its error, what is about all ends the run."""
+    status = 400
+
+    def fault(number: int, body: Any) -> Fault | None:
+        return Fault("status", status) if "hired" in body["messages"][-1]["content"] else None
+
+    _, url = start("openai", fault=fault)
+    nlp = served(url, max_retries=0)
+    records = [Record(i, text) for i, text in enumerate(TEXTS)]
+    results = list(process(nlp, records))
+    assert [result.record.id for result in results] == [0, 1, 2, 3]
+    assert [result.error is None for result in results] == [True, False, True, True]
+    assert "refuses a request (400" in str(results[1].error)
+    status = 401
+    with pytest.raises(ServerError, match="refuses the key"):
+        list(process(nlp, records))
