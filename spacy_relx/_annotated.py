@@ -91,6 +91,8 @@ def from_row(row: Mapping[str, Any], nlp: Language) -> Doc:
 
 def _span(doc: Doc, mention: Mapping[str, Any]) -> Span:
     start, end = mention["start_char"], mention["end_char"]
+    if not 0 <= start < end <= len(doc.text):
+        raise ValueError(f"no text at characters {start}..{end}")
     kb_id = mention.get("kb_id", "")
     span = doc.char_span(start, end, label=mention["label"], kb_id=kb_id, alignment_mode="expand")
     if span is None:

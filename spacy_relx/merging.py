@@ -17,6 +17,7 @@ from spacy.tokens import Doc
 
 from spacy_relx.data.docs import doc_id
 from spacy_relx.errors import DataError
+from spacy_relx.prompts import clean
 from spacy_relx.relation import DEFAULT_ATTR, register
 
 if TYPE_CHECKING:
@@ -136,10 +137,12 @@ class Graph:
 def normalise(name: str) -> str:
     """Return a name as it is compared: without case, width, an English article or possessive, and outer punctuation.
 
+    What nobody sees, such as a soft hyphen, is left out, too.
+
     >>> normalise("The  New York Times's") == normalise('"New York Times"')
     True
     """
-    name = " ".join(unicodedata.normalize("NFKC", name).split())
+    name = clean(unicodedata.normalize("NFKC", name))
     core = _strip(_POSSESSIVE.sub("", _strip(_ARTICLE.sub("", name))))
     return (core or name).casefold()
 

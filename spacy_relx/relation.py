@@ -181,7 +181,15 @@ def _get_relations(doc: Doc, *, attr: str) -> list[Relation]:
     if not stored:
         return []
     known = _known_mentions(doc)
-    return [_view(doc, cast("_StoredRelation", relation), known) for relation in stored]
+    try:
+        return [_view(doc, cast("_StoredRelation", relation), known) for relation in stored]
+    except DataError:
+        raise
+    except (TypeError, ValueError, OverflowError) as error:  # a DocBin may hold anything in this place
+        raise DataError(
+            f"What is stored of Doc._.{attr} is damaged ({type(error).__name__}: {error}). Expected what assigning to "
+            "it stores; assign the relations anew."
+        ) from error
 
 
 def _set_relations(doc: Doc, value: Iterable[Any], *, attr: str) -> None:
@@ -263,6 +271,8 @@ def _known_mentions(doc: Doc) -> dict[tuple[int, int], Span]:
 
 def _view(doc: Doc, stored: _StoredRelation, known: Mapping[tuple[int, int], Span]) -> Relation:
     head, tail, label, score, inverse = stored
+    if not (isinstance(label, str) and isinstance(inverse, str) and 0 <= score <= 1):
+        raise ValueError(f"a relation has the label {label!r}, the score {score!r} and the inverse {inverse!r}")
     return Relation(_span(doc, head, known), _span(doc, tail, known), label, score, inverse or None)
 
 

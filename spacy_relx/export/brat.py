@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 NO_TYPE = "MENTION"
 _NOT_A_TYPE = re.compile(r"[^A-Za-z0-9_-]")
 _NOT_A_FILE = re.compile(r"[^\w.-]")
-_MAX_STEM = 100
+_MAX_STEM = 100  # bytes, as file systems count
+#: What Windows takes for a device, and what a program takes for an option.
+_NOT_A_NAME = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|-.*", re.IGNORECASE)
 
 
 def write_brat(docs: Iterable[Doc], folder: Path, *, attr: str = DEFAULT_ATTR) -> None:
@@ -110,7 +112,9 @@ def _fragments(span: Span) -> tuple[str, str]:
 
 def _stem(name: str, taken: set[str]) -> str:
     """Return a file name for a document that no other has, on any file system."""
-    base = _NOT_A_FILE.sub("_", name)[:_MAX_STEM].strip(".") or "_"
+    base = _NOT_A_FILE.sub("_", name).encode("utf8")[:_MAX_STEM].decode("utf8", "ignore").strip(".") or "_"
+    if _NOT_A_NAME.fullmatch(base):
+        base = f"_{base}"
     stem, number = base, 2
     while stem.casefold() in taken:
         stem, number = f"{base}_{number}", number + 1
@@ -126,5 +130,5 @@ def _write_configuration(folder: Path, types: _Types, pairs: dict[str, set[tuple
     )
     configuration = f"[entities]\n{entities}\n[relations]\n{relations}\n[events]\n\n[attributes]\n"
     (folder / "annotation.conf").write_text(configuration, encoding="utf8")
-    labels = "".join(f"{short} | {one_line(name)}\n" for name, short in types.names.items())
+    labels = "".join(f"{short} | {shown}\n" for name, short in types.names.items() if (shown := one_line(name)))
     (folder / "visual.conf").write_text(f"[labels]\n{labels}\n[drawing]\n", encoding="utf8")

@@ -53,12 +53,8 @@ def read_brat(folder: str | Path, nlp: Language | None = None) -> Iterator[Doc]:
 
 
 def _read(path: Path, names: dict[str, str], name: str, nlp: Language) -> Doc:
-    try:
-        # As bytes: offsets count every character, also the two of a Windows line end.
-        text = path.with_suffix(".txt").read_bytes().decode("utf8")
-        lines = path.read_bytes().decode("utf8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{str(path)!r} cannot be read: {error}. Expected it and its .txt file, in UTF-8.") from error
+    text = _text(path.with_suffix(".txt"))
+    lines = _text(path).split("\n")
     mentions: dict[str, dict[str, Any]] = {}
     relations: dict[str, dict[str, Any]] = {}
     for number, line in enumerate(lines, 1):
@@ -66,7 +62,7 @@ def _read(path: Path, names: dict[str, str], name: str, nlp: Language) -> Doc:
             _add(line.rstrip("\r"), mentions, relations, names)
         except (KeyError, ValueError) as error:
             raise DataError(
-                f"{path}:{number} has {line!r} ({error}). Expected an annotation of brat, such as "
+                f"{path}:{number} has {line[:200]!r} ({error}). Expected an annotation of brat, such as "
                 "T1<tab>PERSON 0 11<tab>Marie Curie, after those that it names."
             ) from error
     row = {"id": name, "text": text, "ents": list(mentions.values()), "relations": list(relations.values())}
@@ -107,12 +103,22 @@ def _match(pattern: re.Pattern[str], line: str) -> tuple[str, ...]:
 
 def _display_names(path: Path) -> dict[str, str]:
     """Return what types stand for, by the section [labels] of visual.conf."""
-    return dict(_pairs(path, " | "))
+    return {short: name for short, name in _pairs(path, " | ") if name}
 
 
 def _pairs(path: Path, separator: str) -> Iterator[tuple[str, str]]:
     if path.is_file():
-        for line in path.read_bytes().decode("utf8").split("\n"):
+        for line in _text(path).split("\n"):
             first, found, second = line.rstrip("\r").partition(separator)
             if found and not first.startswith(("#", "[")):
                 yield first.strip(), second
+
+
+def _text(path: Path) -> str:
+    try:
+        # As bytes: offsets count every character, also the two of a Windows line end.
+        return path.read_bytes().decode("utf8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{str(path)!r} cannot be read: {error}. Expected a .txt file beside each .ann file, all in UTF-8."
+        ) from error

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -24,3 +29,16 @@ def encodable(text: str) -> str:
 def one_line(text: str) -> str:
     """Return printable text with every run of white space as one space."""
     return " ".join(printable(text).split())
+
+
+def identifier(key: str, clean: Callable[[str], str]) -> str:
+    """Return a key as a format can hold it; two keys stay two, and the same key is the same in every export.
+
+    Args:
+        key: The key.
+        clean: Replaces what the format cannot hold.
+    """
+    cleaned = clean(key)
+    if cleaned == key:
+        return key
+    return f"{cleaned} {hashlib.sha256(key.encode('utf8', 'backslashreplace')).hexdigest()[:8]}"

@@ -89,7 +89,7 @@ def _at_tails(relations: Iterable[Relation], ids: dict[int, int]) -> dict[int, s
     found: dict[int, list[tuple[int, str]]] = defaultdict(list)
     for relation in relations:
         head, tail = (next(token.i for token in m if token.i in ids) for m in (relation.head, relation.tail))
-        found[tail].append((ids[head], _encoded(relation.label)))
+        found[tail].append((ids[head], _encoded(relation.label) or "_"))
     return {place: "|".join(f"{head}:{label}" for head, label in sorted(items)) for place, items in found.items()}
 
 

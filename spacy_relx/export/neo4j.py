@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from spacy.util import minibatch
 
-from spacy_relx.export.characters import one_line, printable
+from spacy_relx.export.characters import identifier, one_line, printable
 from spacy_relx.export.networks import edge_columns, edge_values, node_values
 from spacy_relx.export.triples import facts, places
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from spacy_relx.merging import Graph
 
 _ROWS = 500
+#: The type of an edge whose label is but white space: there is none without a name.
+_NAMELESS = "_"
 _TYPES = {str: "", int: ":long", float: ":double"}
 _CONSTRAINT = "CREATE CONSTRAINT relx_entity IF NOT EXISTS FOR (n:Entity) REQUIRE n.key IS UNIQUE"
 _ESCAPES = str.maketrans({"\\": r"\\", "'": r"\'", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
@@ -40,15 +42,16 @@ def write_neo4j_csv(graph: Graph, folder: Path, *, every_mention: bool = False) 
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["key:ID", "name", "label", "kb_id", "aliases", "n_mentions:long", ":LABEL"])
         for key, entity in graph.entities.items():
-            labels = f"Entity;{_one_label(entity.label)}" if entity.label else "Entity"
-            writer.writerow([*map(_cell, [key, *node_values(entity).values()]), labels])
+            labels = ";".join(["Entity", *filter(None, [_one_label(entity.label)])])
+            writer.writerow([identifier(key, one_line), *map(_cell, node_values(entity).values()), labels])
     with (folder / "relationships.csv").open("w", encoding="utf8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         header = [f"{name}{_TYPES[kind]}" for name, kind in edge_columns(every_mention).items()]
         writer.writerow([":START_ID", ":END_ID", ":TYPE", *header])
         for row, values in edge_values(places(graph) if every_mention else facts(graph)):
             cells = [values[name] for name in edge_columns(every_mention)]
-            writer.writerow(map(_cell, [row.head_id, row.tail_id, row.label, *cells]))
+            ends = (identifier(key, one_line) for key in (row.head_id, row.tail_id))
+            writer.writerow([*ends, one_line(row.label) or _NAMELESS, *map(_cell, cells)])
 
 
 def cypher_queries(graph: Graph, *, every_mention: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -60,16 +63,16 @@ def cypher_queries(graph: Graph, *, every_mention: bool = False) -> Iterator[tup
     by_label: dict[str, list[dict[str, Any]]] = {}
     for key, entity in graph.entities.items():
         values = {name: _clean(value) for name, value in node_values(entity).items()}
-        by_label.setdefault(entity.label, []).append({"key": _clean(key), "values": values})
+        by_label.setdefault(entity.label, []).append({"key": identifier(key, printable), "values": values})
     for label, nodes in by_label.items():
-        name = f" SET n:{_quoted(label)}" if label else ""
+        name = f" SET n:{_quoted(label)}" if one_line(label) else ""
         for rows in minibatch(nodes, _ROWS):
             yield f"UNWIND $rows AS row MERGE (n:Entity {{key: row.key}}) SET n += row.values{name}", {"rows": rows}
     place = f" {{{', '.join(f'{name}: row.values.{name}' for name in _PLACE)}}}" if every_mention else ""
     by_type: dict[str, list[dict[str, Any]]] = {}
     for row, found in edge_values(places(graph) if every_mention else facts(graph)):
         values = {name: _clean(value) for name, value in found.items()}
-        ends = {"head": _clean(row.head_id), "tail": _clean(row.tail_id)}
+        ends = {"head": identifier(row.head_id, printable), "tail": identifier(row.tail_id, printable)}
         by_type.setdefault(row.label, []).append({**ends, "values": values})
     for label, edges in by_type.items():
         for rows in minibatch(edges, _ROWS):
@@ -102,7 +105,7 @@ def literal(value: Any) -> str:
 
 def _quoted(name: str) -> str:
     """Return a label or type between backticks. Not every reader can escape what ends it, so none of that stays."""
-    return "`" + one_line(name).replace("\\", "/").replace("`", "'") + "`"
+    return "`" + (one_line(name).replace("\\", "/").replace("`", "'") or _NAMELESS) + "`"
 
 
 def _one_label(label: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from spacy_relx.export.characters import printable
+from spacy_relx.export.characters import identifier, printable
 from spacy_relx.export.triples import Fact, Triple, columns, facts, places
 
 if TYPE_CHECKING:
@@ -91,9 +91,9 @@ def _printable(graph: nx.MultiDiGraph) -> nx.MultiDiGraph:
         return {key: printable(value) if isinstance(value, str) else value for key, value in values.items()}
 
     made = nx.MultiDiGraph()
-    made.add_nodes_from((printable(key), clean(values)) for key, values in graph.nodes(data=True))
+    made.add_nodes_from((identifier(key, printable), clean(values)) for key, values in graph.nodes(data=True))
     made.add_edges_from(
-        (printable(head), printable(tail), printable(str(key)), clean(values))
+        (*(identifier(str(name), printable) for name in (head, tail, key)), clean(values))
         for head, tail, key, values in graph.edges(keys=True, data=True)
     )
     return made

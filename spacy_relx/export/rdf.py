@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from spacy_relx.errors import ConfigError
-from spacy_relx.export.characters import printable
+from spacy_relx.export.characters import encodable, printable
 from spacy_relx.export.networks import edge_values
 from spacy_relx.export.properties import PREFIXES, Property
 from spacy_relx.export.triples import facts, places
@@ -120,7 +120,7 @@ def _entity_iri(entity: Entity, base: str) -> str:
 
 def _segment(text: str) -> str:
     """Return text as a part of an IRI: letters and digits of any script as they are, all else percent-encoded."""
-    return re.sub(r"[^\w.~-]", lambda match: quote(printable(match[0]), safe=""), text)
+    return re.sub(r"[^\w.~-]", lambda match: quote(encodable(match[0]), safe=""), text)
 
 
 def _digest(row: Triple) -> str:

@@ -1,7 +1,8 @@
 """Relations as tables: CSV, TSV, JSON Lines and Parquet, written row by row.
 
 Text stays as it is, quotes and line breaks included: the formats have their ways to hold them. A spreadsheet takes a
-cell that begins with = + - @ for a formula, though; `guard_formulas` is for tables that are opened in one.
+cell that begins with = + - @ for a formula, though, some also where these are of full width; `guard_formulas` is for
+tables that are opened in one.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from spacy_relx.export.triples import Triple
 
 #: What makes a spreadsheet read a cell as a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _ROW_GROUP = 20_000
 
 

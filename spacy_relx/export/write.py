@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-import shutil
 import sys
+import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from spacy.tokens import Doc, DocBin
 
+from spacy_relx.data.docs import doc_id
 from spacy_relx.errors import DataError
 from spacy_relx.export.formats import Format, Options, Source, find_format
 from spacy_relx.export.triples import Fact, Triple, facts, triples
@@ -75,7 +76,7 @@ def export(
     if not chosen.suffixes:
         if str(output) == STDOUT:
             raise DataError(f"The format {chosen.name} is a folder. Expected its name, not standard output.")
-        with _folder(Path(output), options.overwrite) as folder:
+        with _folder(Path(output).resolve(), options.overwrite) as folder:
             written = _to_folder(read, chosen, options, folder)
     else:
         if str(output) == STDOUT and not chosen.is_text:
@@ -130,13 +131,26 @@ def _to_file(docs: _Read, format: Format, options: Options, file: BinaryIO) -> S
         _write_graph(graph, format, options, file)
         return _summary(graph, options)
     elif format.name == "docbin":
-        file.write(DocBin(docs=docs, store_user_data=True).to_bytes())
+        file.write(_docbin(docs).to_bytes())
     else:
         from spacy_relx.export.conll import write_conll
 
         with _text(file) as lines:
             write_conll(docs, lines, attr=options.attr)
     return None
+
+
+def _docbin(docs: Iterable[Doc]) -> DocBin:
+    made = DocBin(store_user_data=True)
+    for number, doc in enumerate(docs, 1):
+        try:
+            made.add(doc)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise DataError(
+                f"Document {number} (id {doc_id(doc)!r}) cannot be kept in a DocBin: {error}. Expected an id and "
+                "metadata of plain values: text that UTF-8 can hold, numbers of 64 bits, lists and objects of them."
+            ) from error
+    return made
 
 
 def _write_rows(
@@ -234,13 +248,10 @@ def _folder(folder: Path, overwrite: bool) -> Iterator[Path]:
             f"The output {str(folder)!r} is there already. Choose another, or replace the files of these names in it "
             "with --overwrite (Options(overwrite=True))."
         )
-    scratch = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(scratch, ignore_errors=True)  # a run that was killed may have left it
-    scratch.mkdir(parents=True)
-    try:
-        yield scratch
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Beside it, on the same disk, under a name that nobody else has.
+    with tempfile.TemporaryDirectory(prefix=".spacy-relx-", dir=folder.parent) as scratch:
+        yield Path(scratch)
         folder.mkdir(exist_ok=True)
-        for path in scratch.iterdir():
+        for path in Path(scratch).iterdir():
             path.replace(folder / path.name)
-    finally:
-        shutil.rmtree(scratch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from collections import defaultdict
 from html import escape
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -127,14 +128,16 @@ class _ArcRenderer(DependencyRenderer):  # type: ignore[misc] # spaCy's classes 
     @staticmethod
     def _centres(words: Sequence[Word], arcs: Sequence[dict[str, Any]]) -> list[float]:
         """Return the x of each word's middle in px: no words overlap, and no arc is shorter than its label."""
+        arriving: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        for arc in arcs:
+            arriving[arc["end"]].append(arc)
         centres: list[float] = []
         for i, word in enumerate(words):
             x = 24 + _width(word) / 2
             if i:
                 x = centres[-1] + (_width(words[i - 1]) + _width(word)) / 2 + 10
-            for arc in arcs:
-                if arc["end"] == i:
-                    x = max(x, centres[arc["start"]] + len(arc["label"]) * LABEL_CHAR_WIDTH + 48)
+            for arc in arriving[i]:
+                x = max(x, centres[arc["start"]] + len(arc["label"]) * LABEL_CHAR_WIDTH + 48)
             centres.append(x)
         return centres
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from spacy_relx.errors import DataError
 from spacy_relx.export import Options, cypher_queries, export, merge_relations, to_networkx
-from spacy_relx.export.characters import one_line, printable
+from spacy_relx.export.characters import identifier, one_line, printable
 from spacy_relx.export.neo4j import literal, write_cypher, write_neo4j_csv
 from spacy_relx.export.networks import write_gexf, write_graphml
 
@@ -61,10 +61,13 @@ def test_networkx_reads_the_graphml(doc):
     file.seek(0)
     found, made = nx.read_graphml(file, force_multigraph=True), to_networkx(merged)
 
+    def in_xml(key):
+        return identifier(key, printable)
+
     def content(graph):
-        nodes = {printable(key): {k: as_xml(v) for k, v in values.items()} for key, values in graph.nodes(data=True)}
+        nodes = {in_xml(key): {k: as_xml(v) for k, v in values.items()} for key, values in graph.nodes(data=True)}
         edges = [
-            (printable(head), printable(tail), sorted((k, as_xml(v)) for k, v in values.items()))
+            (in_xml(head), in_xml(tail), sorted((k, as_xml(v)) for k, v in values.items()))
             for head, tail, values in graph.edges(data=True)
         ]
         return nodes, sorted(edges, key=str)
