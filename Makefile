@@ -110,7 +110,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/suite.py --rivals all --build --out benchmarks/results/suite.json --plot benchmarks/results/suite.svg $(BENCH_ARGS)
 	$(BIN)/python benchmarks/outside.py --out benchmarks/results/outside.json
 	$(BIN)/python benchmarks/growth.py --out benchmarks/results/growth.json --plot benchmarks/results/growth.svg
-	$(BIN)/python benchmarks/serving.py --out benchmarks/results/serving.json
+	$(BIN)/python benchmarks/scale.py --out benchmarks/results/scale.json
 
 # On a machine with an NVIDIA GPU, from a plain checkout: nothing is installed and nothing is fetched.
 bench-gpu:

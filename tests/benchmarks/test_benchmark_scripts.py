@@ -54,15 +54,43 @@ def test_exactness(run_script: Run, tiny_llama: Path) -> None:
     assert result["largest_difference_of_a_score"] < 1e-4
 
 
-def test_serving(run_script: Run, tiny_llama: Path) -> None:
-    sizes = ("--documents", 6, "--clients", 1, 3, "--dtype", "float32", "--device", "cpu")
-    result = run_script("serving", "--base", tiny_llama, *sizes)
+def test_scale(run_script: Run, tiny_llama: Path) -> None:
+    sizes = ("--documents", 4, "--rounds", 2, "--clients", 1, 3, "--dtype", "float32", "--device", "cpu")
+    result = run_script("scale", "--base", tiny_llama, *sizes, "--no-ray")
     assert set(result) >= PROVENANCE
-    assert (result["documents"], result["pairs"] > 6) == (6, True)
-    assert set(result["measured"]) == {"in_process", "1_clients", "3_clients"}
-    for name in ("1_clients", "3_clients"):
-        assert set(result["measured"][name]) == {"p50_ms", "p95_ms", "documents_per_second", "pairs_per_second"}
+    assert (result["documents"], result["pairs"] > 4) == (4, True)
+    assert result["measured"].pop("ray") is None
+    assert result["startup_seconds"].pop("ray") is None
+    assert result["not_run"] == {"ray": "left out with --no-ray"}
+    assert set(result["measured"]) == {"one_process", "service_1_client", "service_3_clients"}
+    assert set(result["startup_seconds"]) == {"one_process", "service"}
+    for way in result["measured"].values():
+        assert set(way["pairs_per_second"]) == set(way["documents_per_second"]) == SUMMARY
+    for name in ("service_1_client", "service_3_clients"):
         assert 0 < result["measured"][name]["p50_ms"] <= result["measured"][name]["p95_ms"]
+        assert result["same_answers"][name]["answers"] == result["pairs"]
+        assert result["same_answers"][name]["other_labels"] == result["same_answers"][name]["scores_apart"] == 0
+        assert result["same_answers"][name]["largest_difference_of_a_score"] <= result["tolerance_of_scores"]
+
+
+def test_scale_without_ray(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    import scale
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert "pip install" in scale.why_no_ray(None)
+    with pytest.raises(SystemExit):
+        scale.main(["--ray"])
+    assert "Ray is not installed: pip install 'spacy-relx[ray]'" in capsys.readouterr().err
+
+
+def test_compared_answers_by_hand() -> None:
+    from scale import compare
+
+    ours = {(0, 1): ("a", 0.5), (0, 2): ("b", 0.5), (0, 3): ("c", 0.5), (0, 4): ("d", 0.5)}
+    others = {(0, 1): ("a", 0.75), (0, 2): ("x", 0.5), (0, 3): ("c", 0.5), (0, 5): ("d", 0.5)}
+    # The second has another label, the fourth is not there, and one is there that should not be.
+    wanted = {"answers": 4, "other_labels": 3, "scores_apart": 1, "largest_difference_of_a_score": 0.25}
+    assert compare(ours, others, 0.1) == wanted
 
 
 def test_suite(run_script: Run, tiny_llama: Path, tmp_path: Path) -> None:
