@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     RunBlocks: TypeAlias = Callable[["Job", list[Block]], Iterable["Report"]]
 
 
+#: Times that a block is begun in one run. Ray replaces every dead process: without end, if a document kills them all.
+MAX_TRIES = 5
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """What a worker has to know; it travels to other machines.
@@ -75,10 +79,12 @@ class Worker:
         self._nlp = job.make_pipeline()
 
     def __call__(self, block: Block) -> Report:
-        """Annotate a block and write it, unless it is written already."""
+        """Annotate a block and write it, unless it is written already, or too many processes have died of it."""
         start, parts = time.monotonic(), self.job.parts
         if parts.is_done(block.number):  # by a process that died before it could tell
             return Report(block.number, block.n_docs, parts.n_failed(block.number), 0.0)
+        if parts.begin(block.number) > MAX_TRIES:
+            return Report(block.number, 0, 0, 0.0)  # the end of the run tells that it is missing
         records = read(block, self.job.source, self._nlp.vocab)
         n_failed = parts.write(block, process(self._nlp, records, batch_size=self.job.batch_size))
         return Report(block.number, block.n_docs, n_failed, time.monotonic() - start)
@@ -161,15 +167,20 @@ def _check_pyarrow() -> None:
 
 def _run(job: Job, blocks: list[Block], run_blocks: RunBlocks, progress: Callable[[int, int], None]) -> Summary:
     parts = job.parts
-    missing = [block for block in blocks if not parts.is_done(block.number)]
-    todo = {block.number for block in missing}
-    n_resumed = n_done = sum(block.n_docs for block in blocks if block.number not in todo)
-    n_failed = sum(parts.n_failed(block.number) for block in blocks if block.number not in todo)
+    done = parts.done(blocks)
+    missing = [block for block in blocks if block.number not in done]
+    n_resumed = n_done = sum(block.n_docs for block in blocks if block.number in done)
+    n_failed = sum(parts.n_failed(number) for number in done)
     progress(n_done, n_failed)
     for report in run_blocks(job, missing) if missing else ():
         n_done, n_failed = n_done + report.n_docs, n_failed + report.n_failed
         progress(n_done, n_failed)
-    lost = [block.number for block in blocks if not parts.is_done(block.number)]
+    done = parts.done(blocks)
+    lost = [block for block in blocks if block.number not in done]
     if lost:
-        raise DataError(f"{len(lost)} blocks were not written, block {lost[0]} the first. Run again to go on.")
+        raise DataError(
+            f"{len(lost)} of {len(blocks)} blocks are not written. The first is block {lost[0].number}, "
+            f"{lost[0].n_docs} documents of {lost[0].name!r} from number {lost[0].first} on. A block is given up when "
+            f"{MAX_TRIES} processes have died of it, of too little memory, say. Run again to go on."
+        )
     return Summary(n_done, n_resumed, n_failed, None)

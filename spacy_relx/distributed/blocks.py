@@ -109,21 +109,45 @@ def _rows(block: Block, source: Source) -> Iterator[Record]:
     for group in range(table.metadata.num_row_groups):
         n_rows = table.metadata.row_group(group).num_rows
         if before <= block.start < before + n_rows:
-            rows = table.read_row_group(group).slice(block.start - before, block.n_docs).to_pylist()
+            rows = _read_group(table, group, block.path).slice(block.start - before, block.n_docs).to_pylist()
             for number, row in enumerate(rows, block.first):
-                yield source.from_row(f"{block.name}:{number}", json.loads(json.dumps(row, default=str)))
+                yield _from_columns(source, f"{block.name}:{number}", row)
             return
         before += n_rows
 
 
 def _open_table(path: Path) -> Any:
-    from pyarrow import ArrowInvalid
+    from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
     try:
         return ParquetFile(path)
-    except (ArrowInvalid, OSError) as error:
+    except (ArrowException, OSError) as error:
         raise DataError(f"{str(path)!r} is not a Parquet file: {error}") from error
+
+
+def _read_group(table: Any, group: int, path: str) -> Any:
+    from pyarrow import ArrowException
+
+    try:
+        return table.read_row_group(group)
+    except (ArrowException, OSError) as error:
+        raise DataError(f"{path!r} is damaged: its row group {group} cannot be read ({error}).") from error
+
+
+def _from_columns(source: Source, record_id: str, row: dict[str, Any]) -> Record:
+    """Return the document of a row, whose values JSON may have no form for."""
+    text = row.get(source.text_key)
+    if isinstance(text, bytes):  # some programs write strings so
+        try:
+            row = {**row, source.text_key: text.decode()}
+        except UnicodeDecodeError as error:
+            return Record(record_id, "", error=f"This text is not UTF-8: {error}.")
+    return source.from_row(record_id, json.loads(json.dumps(row, default=_plain)))
+
+
+def _plain(value: Any) -> str:
+    return value.decode("utf8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def _cut_docbin(path: Path, block_size: int) -> Iterator[tuple[int, int, int]]:

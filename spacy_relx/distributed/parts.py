@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from spacy_relx._json import parse_json
 from spacy_relx._outputs import to_line
 from spacy_relx._progress import encode_line, replace_file
 from spacy_relx.errors import DataError
@@ -23,6 +25,8 @@ Form = Literal["jsonl", "parquet"]
 
 MANIFEST = "manifest.json"
 _SCRATCH = ".tmp-"
+#: A file that a run writes. Other programs begin names with part-, too, and theirs stay.
+_PART = re.compile(r"part-\d{6,}(\.parquet|(\.errors)?\.jsonl)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,18 @@ class Parts:
         """Whether a block is written."""
         return self.path(number).exists()
 
+    def done(self, blocks: Sequence[Block]) -> set[int]:
+        """Which blocks are written. Lists the folder: on a shared disk, that is newer than asking for single files."""
+        names = {path.name for path in self.folder.iterdir()}
+        return {block.number for block in blocks if self.path(block.number).name in names}
+
+    def begin(self, number: int) -> int:
+        """Note that a block is begun, and tell how often that has happened in this run."""
+        tries = self._tries(number)
+        with tries.open("ab") as file:
+            file.write(b".")
+        return tries.stat().st_size
+
     def n_failed(self, number: int) -> int:
         """How many documents of a block failed."""
         path = self.error_path(number)
@@ -76,9 +92,15 @@ class Parts:
         # The errors first: when the block's own file is there, the block is done.
         if errors:
             self._publish(self.error_path(block.number), b"".join(errors))
+        else:  # an attempt that died may have left some
+            self.error_path(block.number).unlink(missing_ok=True)
         data = b"".join(lines) if self.form == "jsonl" else _table(lines)
         self._publish(self.path(block.number), data)
+        self._tries(block.number).unlink(missing_ok=True)
         return len(errors)
+
+    def _tries(self, number: int) -> Path:
+        return self.folder / f"{_SCRATCH}tries-{number:06}"
 
     def _publish(self, path: Path, data: bytes) -> None:
         """Give data a name once they are on the disk. Two that write one block write the same, and either may win."""
@@ -102,13 +124,14 @@ def prepare(parts: Parts, identity: dict[str, Any], blocks: Sequence[Block], *, 
     if folder.exists() and not folder.is_dir():
         raise DataError(f"The output {str(folder)!r} is a file. Expected a folder: every block has a file of its own.")
     folder.mkdir(parents=True, exist_ok=True)
-    ours = [path for path in folder.iterdir() if path.name == MANIFEST or path.name.startswith(("part-", _SCRATCH))]
+    begun = _read_manifest(manifest) if manifest.exists() else None
+    ours = [path for path in folder.iterdir() if path.name == MANIFEST or path.name.startswith(_SCRATCH)]
+    ours += [path for path in folder.iterdir() if _PART.fullmatch(path.name)]
     if overwrite:
         for path in ours:
             path.unlink()
-    elif manifest.exists():
-        found = json.loads(manifest.read_bytes())
-        changed = [key for key in wanted if found.get(key) != wanted[key]]
+    elif begun is not None:
+        changed = [key for key in wanted if begun.get(key) != wanted[key]]
         if not resume or changed:
             why = f"it was begun with another {', '.join(changed)}" if changed else "--no-resume was given"
             raise DataError(
@@ -119,6 +142,16 @@ def prepare(parts: Parts, identity: dict[str, Any], blocks: Sequence[Block], *, 
     for path in folder.glob(f"{_SCRATCH}*"):  # of a process that was killed
         path.unlink(missing_ok=True)
     replace_file(manifest, json.dumps(wanted, indent=1).encode())
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        found = parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{str(path)!r} cannot be read: {error}. Choose another output, or take it away.") from error
+    if not isinstance(found, dict) or not {"input", "options", "run"} <= set(found):
+        raise DataError(f"{str(path)!r} is not of annotate. Choose another output, or take it away.")
+    return found
 
 
 def _line(result: Result, attr: str) -> bytes:
@@ -149,12 +182,20 @@ def _table(lines: list[bytes]) -> bytes:
             ("provenance", pa.struct(provenance)),
         ]
     )
-    rows = [json.loads(line) for line in lines]
+    rows = [_encodable(json.loads(line)) for line in lines]
     for row in rows:
         row["id"] = row["id"] if isinstance(row["id"], str) else json.dumps(row["id"])
         row["meta"] = json.dumps(row["meta"], ensure_ascii=False)
-        row["text"] = row["text"].encode("utf8", "replace").decode()  # a lone surrogate fits into no column
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, schema), sink, compression="zstd")
     data: bytes = sink.getvalue().to_pybytes()
     return data
+
+
+def _encodable(value: Any) -> Any:
+    """A JSON value without lone surrogates, which fit into no column."""
+    if isinstance(value, str):
+        return value.encode("utf8", "replace").decode()
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
+    return [_encodable(item) for item in value] if isinstance(value, list) else value

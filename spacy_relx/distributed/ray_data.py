@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -63,13 +64,8 @@ def annotate_on_ray(
         raise ConfigError(f"Ray Data needs {error.name}. Install it with `pip install 'spacy-relx[ray]'`.") from error
 
     def run_blocks(job: Job, blocks: list[Block]) -> Iterator[Report]:
-        started = not ray.is_initialized()
-        if started:
-            address_given = address or os.environ.get("RAY_ADDRESS")
-            # What a cluster has is settled where it is started.
-            local = {} if address_given else {"object_store_memory": _STORE_BYTES, "include_dashboard": False}
-            ray.init(address=address_given, log_to_driver=False, **local)
-        try:
+        with connected(address):
+            ray.data.DataContext.get_current().enable_progress_bars = False  # of its own; ours counts documents
             size = n_actors or _room(ray.cluster_resources(), cpus_per_actor, gpus_per_actor)
             dataset = ray.data.from_items(
                 [asdict(block) for block in blocks], override_num_blocks=min(len(blocks), _MOST_PIECES)
@@ -77,19 +73,52 @@ def annotate_on_ray(
                 _Actor,
                 fn_constructor_args=(job,),
                 batch_size=1,
-                compute=ray.data.ActorPoolStrategy(size=min(size, len(blocks))),
+                # A piece that waits at one actor is a piece that another one, which is free, does not get.
+                compute=ray.data.ActorPoolStrategy(size=min(size, len(blocks)), max_tasks_in_flight_per_actor=1),
                 num_cpus=cpus_per_actor,
                 num_gpus=gpus_per_actor or None,
             )
-            for row in dataset.iter_rows():
-                yield Report(**row)
-        except ray.exceptions.RayError as error:
-            raise _cause(error) from error
-        finally:
-            if started:
-                ray.shutdown()
+            try:
+                for row in dataset.iter_rows():
+                    yield Report(**row)
+            except ray.exceptions.RayError as error:
+                raise _cause(error) from error
 
     return annotate_blocks(make_pipeline, source, output, run_blocks, **options)
+
+
+@contextmanager
+def connected(address: str | None = None) -> Iterator[None]:
+    """Have a Ray cluster: the one that this process uses already, else the running one, else one on this machine.
+
+    Args:
+        address: Of a cluster, or "local" for a new one; None: the environment variable RAY_ADDRESS, else the cluster
+            that `ray start` has begun on this machine, else a new one.
+
+    Raises:
+        ConfigError: If there is no cluster at the address, or none can be started.
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    address = address or os.environ.get("RAY_ADDRESS")
+    try:
+        try:
+            own = {"object_store_memory": _STORE_BYTES, "include_dashboard": False}
+            ray.init(address=address, log_to_driver=False, **(own if address in (None, "local") else {}))
+        except ValueError:  # a cluster is running here, and what it has was settled when it was started
+            ray.init(address=address, log_to_driver=False)
+    except Exception as error:  # Ray raises what it likes, Exception itself among them
+        where = (
+            f"No Ray cluster could be reached at {address}" if address else "Ray could not be started on this machine"
+        )
+        raise ConfigError(f"{where}: {error} Its own logs are in /tmp/ray/session_latest/logs.") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 class _Actor:

@@ -22,7 +22,7 @@ from tiny import TEXT, ScriptedEngine, load_tokenizer, pipeline, scripted
 
 from spacy_relx._inputs import Source
 from spacy_relx.corpus import annotate_corpus
-from spacy_relx.distributed.annotate import Worker, annotate_blocks, in_this_process
+from spacy_relx.distributed.annotate import MAX_TRIES, Worker, annotate_blocks, in_this_process
 from spacy_relx.distributed.blocks import SUFFIXES, plan, read
 from spacy_relx.errors import ConfigError, DataError
 
@@ -184,9 +184,41 @@ def test_failing_documents_are_listed_and_cost_no_others(embedded_base: Path, tm
 def test_lost_blocks_are_told(made: Callable[[], Language], tmp_path: Path) -> None:
     path = write_corpus(tmp_path / "in.jsonl")
     lazy = lambda job, blocks: in_this_process(job, blocks[:-1])  # noqa: E731
-    with pytest.raises(DataError, match="1 blocks were not written, block 4 the first"):
+    with pytest.raises(
+        DataError, match=r"1 of 5 blocks are not written. The first is block 4, 3 documents of 'in.jsonl'"
+    ):
         annotate_blocks(made, path, tmp_path / "out", lazy, block_size=5)
     assert annotate_blocks(made, path, tmp_path / "out", block_size=5).n_resumed == 20
+
+
+def test_a_block_that_kills_every_process_is_given_up(embedded_base: Path, tmp_path: Path) -> None:
+    """And the others are written: a cluster that replaces the dead would never come to an end."""
+    tokenizer, out = load_tokenizer(embedded_base), tmp_path / "out"
+    path = write_corpus(tmp_path / "in.jsonl", [*TEXTS[:12], "Apple is in Cupertino.", *TEXTS[12:]])
+    deaths = []
+
+    def die(head: str, tail: str) -> Any:
+        if tail == "Cupertino":
+            raise SystemExit
+        return SCRIPT.get((head, tail), {})
+
+    def replace_the_dead(job: Any, blocks: list[Any]) -> Any:
+        worker = Worker(job)
+        while blocks:
+            try:
+                yield worker(blocks[0])
+            except SystemExit:
+                deaths.append(blocks[0].number)
+            else:
+                blocks = blocks[1:]
+
+    with pytest.raises(DataError, match=r"1 of 5 blocks .* block 2, 5 documents of 'in.jsonl' from number 13 on"):
+        annotate_blocks(partial(make, tokenizer, die), path, out, replace_the_dead, block_size=5)
+    assert deaths == [2] * MAX_TRIES
+    summary = annotate_blocks(partial(make, tokenizer), path, out, block_size=5)
+    assert (summary.n_docs, summary.n_resumed) == (24, 19)
+    assert [row["id"] for row in rows(out)] == list(range(24))
+    assert not list(out.glob(".tmp-*"))
 
 
 def test_what_is_not_continued(made: Callable[[], Language], tmp_path: Path) -> None:
