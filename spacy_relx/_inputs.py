@@ -29,7 +29,8 @@ class Record:
     """One document of the input.
 
     Attributes:
-        id: The input's own id, else the file's name (and the number of the line or Doc in it).
+        id: The input's own id; where that is missing or null, the file's name (and the number of the line or Doc in
+            it).
         text: The text; "" where there is none to read.
         meta: Whatever else the input says about the document.
         doc: The Doc, if the input is a DocBin.
@@ -149,7 +150,9 @@ class Source:
         meta = {key: value for key, value in row.items() if key not in (self.text_key, "id")}
         if isinstance(meta.get("meta"), Mapping):
             meta |= meta.pop("meta")
-        return Record(row.get("id", record_id), row[self.text_key], meta)
+        given = row.get("id")
+        is_missing = given is None or given != given  # NaN is what some programs write for nothing
+        return Record(record_id if is_missing else given, row[self.text_key], meta)
 
 
 def _from_text(record_id: str, data: bytes) -> Record:

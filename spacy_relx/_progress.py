@@ -161,9 +161,13 @@ def error_path(output: Path) -> Path:
 
 
 def encode_line(row: dict[str, Any]) -> bytes:
-    """Return an object as a JSON line."""
+    """Return an object as a JSON line; NaN and the infinities, for which JSON has no form, become null."""
+    try:
+        text = json.dumps(row, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(json.loads(json.dumps(row), parse_constant=lambda name: None), ensure_ascii=False)
     # A lone surrogate, which UTF-8 cannot hold, becomes the JSON escape that it came from.
-    return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf8", "backslashreplace")
+    return f"{text}\n".encode("utf8", "backslashreplace")
 
 
 def replace_file(path: Path, data: bytes) -> None:
