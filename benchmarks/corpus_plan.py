@@ -4,7 +4,8 @@
 
 Prints Markdown. The speed of a processor is read from a measurement in benchmarks/results; the others are what-ifs, to
 be replaced with `--speed` by what `python -m spacy relx benchmark` says of your machine, model and labels. Everything
-else is an assumption with an option of its own. What the other components of a pipeline take comes on top.
+else is an assumption with an option of its own. An actor is one process: while the other components of its pipeline
+work, the entity recogniser above all, its GPU waits.
 """
 
 from __future__ import annotations
@@ -51,19 +52,21 @@ def plan(args: argparse.Namespace) -> str:
         f"{_count(n_blocks)} files of {_count(args.block_size)} documents. With {args.failing:g} failing documents in "
         f"a million, {_count(args.documents * args.failing / 1e6)} are listed with their errors. An actor dies every "
         f"{args.hours_between_deaths:g} hours, and a new one works after {args.start_seconds:g} seconds. A processor's "
-        f"actor costs ${PROCESSOR_DOLLARS:g} an hour, a GPU's ${GPU_DOLLARS:g}.",
+        f"actor costs ${PROCESSOR_DOLLARS:g} an hour, a GPU's ${GPU_DOLLARS:g}. The pipeline's other components "
+        f"do {args.rest:g} documents a second in each.",
         "",
-        f"| an actor | pairs a second | actor hours | dollars | days with {args.actors} actors | a block takes | "
-        "actors that die | work done again |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| an actor | pairs a second | actor hours | of them for pairs | dollars | days with {args.actors} actors | "
+        "a block takes | actors that die | work done again |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [_row(speed, n_pairs, args) for speed in args.speed]
     return "\n".join(lines)
 
 
 def _row(speed: Speed, n_pairs: float, args: argparse.Namespace) -> str:
-    hours = n_pairs / speed.pairs_per_second / 3600
-    block_hours = args.block_size * args.pairs / speed.pairs_per_second / 3600
+    for_pairs = n_pairs / speed.pairs_per_second / 3600
+    hours = for_pairs + args.documents / args.rest / 3600
+    block_hours = hours * args.block_size / args.documents
     deaths = hours / args.hours_between_deaths
     # A death costs half a block on average, and the start of a new actor.
     again = deaths * (block_hours / 2 + args.start_seconds / 3600)
@@ -72,6 +75,7 @@ def _row(speed: Speed, n_pairs: float, args: argparse.Namespace) -> str:
         speed.name,
         f"{speed.pairs_per_second:g}",
         _count(total),
+        f"{100 * for_pairs / total:.2g} %",
         _count(total * speed.dollars_per_hour),
         _count(total / args.actors / 24),
         f"{block_hours * 60:.3g} min",
@@ -110,6 +114,9 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--documents", type=float, default=1e9)
     parser.add_argument("--pairs", type=float, default=10, help="pairs of a document that the labels' types allow")
+    parser.add_argument(
+        "--rest", type=float, default=40, help="documents a second of an actor's other components; inf: there are none"
+    )
     parser.add_argument("--text-bytes", type=float, default=1500)
     parser.add_argument("--entities", type=float, default=8, help="of a document")
     parser.add_argument("--relations", type=float, default=2, help="of a document")

@@ -104,16 +104,15 @@ def connected(address: str | None = None) -> Iterator[None]:
         yield
         return
     address = address or os.environ.get("RAY_ADDRESS")
+    is_here = address in (None, "local")
     try:
         try:
-            own = {"object_store_memory": _STORE_BYTES, "include_dashboard": False}
-            ray.init(address=address, log_to_driver=False, **(own if address in (None, "local") else {}))
+            own = {"object_store_memory": _STORE_BYTES, "include_dashboard": False} if is_here else {}
+            ray.init(address=address, log_to_driver=False, **own)
         except ValueError:  # a cluster is running here, and what it has was settled when it was started
             ray.init(address=address, log_to_driver=False)
     except Exception as error:  # Ray raises what it likes, Exception itself among them
-        where = (
-            f"No Ray cluster could be reached at {address}" if address else "Ray could not be started on this machine"
-        )
+        where = "Ray could not be started on this machine" if is_here else f"No Ray cluster was reached at {address}"
         raise ConfigError(f"{where}: {error} Its own logs are in /tmp/ray/session_latest/logs.") from error
     try:
         yield

@@ -29,5 +29,12 @@ def test_the_page_has_the_plan(update_docs: bool) -> None:
 def test_a_plan_by_hand() -> None:
     """3,600 documents of one pair, one pair a second: an hour, and one death an hour costs half an hour more."""
     sizes = ("--documents", "3600", "--pairs", "1", "--block-size", "3600", "--actors", "1")
-    text = run(*sizes, "--speed", "mine:1:2", "--hours-between-deaths", "1", "--start-seconds", "0")
-    assert text.splitlines()[-1] == "| mine | 1 | 1.5 | 3 | 0.062 | 60 min | 1 | 50 % |"
+    text = run(*sizes, "--speed", "mine:1:2", "--hours-between-deaths", "1", "--start-seconds", "0", "--rest", "inf")
+    assert text.splitlines()[-1] == "| mine | 1 | 1.5 | 67 % | 3 | 0.062 | 60 min | 1 | 50 % |"
+
+
+def test_other_components_by_hand() -> None:
+    """As many documents, of which the other components do half a one a second: two hours more."""
+    sizes = ("--documents", "3600", "--pairs", "1", "--block-size", "360", "--actors", "1", "--start-seconds", "0")
+    text = run(*sizes, "--speed", "mine:1:2", "--hours-between-deaths", "1e9", "--rest", "0.5")
+    assert text.splitlines()[-1].startswith("| mine | 1 | 3 | 33 % | 6 | 0.13 | 18 min |")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +17,7 @@ from test_blocks import TEXTS, rows, write_corpus
 from tiny import pipeline
 
 from spacy_relx.distributed.annotate import annotate_blocks
-from spacy_relx.distributed.ray_data import _room, annotate_on_ray
+from spacy_relx.distributed.ray_data import _room, annotate_on_ray, connected
 from spacy_relx.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -101,3 +103,66 @@ def test_room_for_actors() -> None:
     assert _room(box, 1, 0.5) == 16
     with pytest.raises(ConfigError, match="An actor takes 100 CPU"):
         _room(box, 100, 0)
+
+
+class FakeRay(SimpleNamespace):
+    """What `connected` asks of Ray; `running` clusters take nobody's settings, as Ray has it."""
+
+    def __init__(self, running: set[str | None], *, is_used: bool = False) -> None:
+        super().__init__(running=running, is_used=is_used, started=[])
+
+    def is_initialized(self) -> bool:
+        return self.is_used
+
+    def init(self, address: str | None, **settings: Any) -> None:
+        if address in self.running:
+            if "object_store_memory" in settings:
+                raise ValueError("When connecting to an existing cluster, object_store_memory must not be provided.")
+        elif address not in (None, "local"):
+            raise ConnectionError("nobody there")
+        self.is_used = True
+        self.started.append((address, "object_store_memory" in settings))
+
+    def shutdown(self) -> None:
+        self.is_used = False
+
+
+@pytest.mark.parametrize(
+    ("running", "address", "variable", "wanted"),
+    [
+        (set(), None, None, (None, True)),
+        ({None}, None, None, (None, False)),  # `ray start` was here
+        ({"first:1"}, None, "first:1", ("first:1", False)),
+        ({"first:1", "other:1"}, "other:1", "first:1", ("other:1", False)),
+        ({None}, "local", None, ("local", True)),
+    ],
+)
+def test_which_cluster_is_used(
+    monkeypatch: pytest.MonkeyPatch, running: set[str | None], address: str | None, variable: str | None, wanted: Any
+) -> None:
+    fake = FakeRay(running)
+    monkeypatch.setitem(sys.modules, "ray", fake)  # type: ignore[arg-type]
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if variable:
+        monkeypatch.setenv("RAY_ADDRESS", variable)
+    with connected(address):
+        assert fake.is_used
+        assert fake.started == [wanted]
+    assert not fake.is_used
+
+
+def test_a_cluster_in_use_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeRay(set(), is_used=True)
+    monkeypatch.setitem(sys.modules, "ray", fake)  # type: ignore[arg-type]
+    with connected("elsewhere:1"):
+        assert not fake.started
+    assert fake.is_used
+
+
+def test_no_cluster_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", FakeRay(set()))  # type: ignore[arg-type]
+    with (
+        pytest.raises(ConfigError, match="No Ray cluster was reached at nowhere:1: nobody there"),
+        connected("nowhere:1"),
+    ):
+        pass
