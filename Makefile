@@ -4,6 +4,7 @@
 #   PYTHON        the interpreter to build the environment with (3.11 or newer)
 #   TORCH_INDEX   where torch comes from; on Linux without a GPU, https://download.pytorch.org/whl/cpu saves gigabytes
 #   PYTEST_ARGS   passed on to pytest
+#   WORKERS       how many processes run the tests, 2 unless told; each may need 2 GB of memory. 0: this one alone
 #   MIRROR        for `make test-data`: a folder laid out like assets/, used before the network
 #   BENCH_ARGS    passed on to the benchmarks
 #   FUZZ_ARGS     passed on to scripts/fuzz.py, such as `--seconds 300 --target gguf`
@@ -15,6 +16,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
+WORKERS ?= 2
 MIRROR ?=
 BENCH_ARGS ?=
 FUZZ_ARGS ?=
@@ -34,7 +36,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m spacy_relx fetch
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 # The readers against the published sizes; the data sets are fetched to assets/, 31 MB.
 test-data: $(VENV)/.installed-dev

