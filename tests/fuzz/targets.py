@@ -7,6 +7,7 @@ A target may do nothing or raise a `RelxError`. Any other exception is a defect,
 from __future__ import annotations
 
 import json
+import math
 import warnings
 import zlib
 from collections.abc import Callable, Mapping
@@ -15,11 +16,14 @@ from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import spacy
+from pydantic import ValidationError
 
 from spacy_relx._annotated import read_annotated
 from spacy_relx._inputs import Source
+from spacy_relx._json import parse_json
 from spacy_relx._progress import Progress
 from spacy_relx.cache import entry_is_complete
 from spacy_relx.candidates import make_entity_pairs
@@ -28,19 +32,29 @@ from spacy_relx.data import DATASETS, read_docs, read_prompts
 from spacy_relx.engine.adapter import Layers, full_tensors, lora_tensors, read_adapter, verify_adapter
 from spacy_relx.engine.checkpoint import base_fingerprint, check_base_folder
 from spacy_relx.engine.gguf import check_gguf
-from spacy_relx.errors import RelxError
+from spacy_relx.engine.remote import words
+from spacy_relx.engine.remote.chat import ChatEngine, estimate
+from spacy_relx.engine.remote.client import Client, PassingError
+from spacy_relx.engine.remote.dialects import LlamaCpp, Vllm
+from spacy_relx.engine.remote.spec import RemoteSpec
+from spacy_relx.errors import DataError, RelxError, ServerError
 from spacy_relx.evaluation.finished import read_prompt_records
 from spacy_relx.evaluation.records import read_records
 from spacy_relx.evaluation.thresholds import StoredThresholds
+from spacy_relx.export import FORMATS, Options, export, read_brat
 from spacy_relx.models import build_causal_lm
 from spacy_relx.prompt_block import make_gentune_prompt
 from spacy_relx.readers import make_docbin_reader
 from spacy_relx.schema import load_schema
+from spacy_relx.serving.answering import _entities
+from spacy_relx.serving.limits import Limits
+from spacy_relx.serving.messages import request_model
 from spacy_relx.settings import DEFAULT_CONFIG, read_settings
 from spacy_relx.training.label_wordings import read_wordings
 from spacy_relx.training.mixture import mixture_from
 from spacy_relx.training.rows import read_rows
 from spacy_relx.training.settings import make_training
+from spacy_relx.view import graph, render
 
 if TYPE_CHECKING:
     import random
@@ -240,6 +254,90 @@ def _dataset(name: str) -> Callable[[Path], None]:
     return read
 
 
+def _brat(path: Path) -> None:
+    """The input is {name of a file: its text}; half of a surrogate pair makes it no UTF-8."""
+    folder = path.parent / "brat"
+    folder.mkdir(exist_ok=True)
+    data = _json(path)
+    for name in ("x.txt", "x.ann", "visual.conf", "documents.tsv"):
+        (folder / name).write_bytes(str(data.get(name, "")).encode("utf8", "surrogatepass"))
+    for doc in read_brat(folder, _blank()):
+        list(doc._.relations)
+
+
+def _exports(path: Path) -> None:
+    """What is read is written in every format and drawn, and what programs parse can be parsed."""
+    docs = list(islice(read_annotated(path), 20))
+    folder = path.parent / "exports"
+    for format in FORMATS.values():
+        output = folder / f"{format.name}{format.suffixes[0] if format.suffixes else ''}"
+        try:
+            export(docs, output, format.name, options=Options(overwrite=True))
+        except DataError:  # an id that DocBins cannot hold
+            if format.name != "docbin":
+                raise AssertionError(format.name) from None
+    ElementTree.parse(folder / "graphml.graphml")
+    for line in (folder / "jsonl.jsonl").read_text("utf8").split("\n")[:-1]:
+        json.loads(line)
+    for doc in read_brat(folder / "brat", _blank()) if docs else ():
+        list(doc._.relations)
+    render(docs, page=True)
+    page = graph(docs)
+    start = page.index('id="data">') + len('id="data">')
+    json.loads(page[start : page.index("</script>", start)])
+
+
+# Messages
+
+
+def _served(path: Path) -> None:
+    """An answer of a model's server, taken for one of every kind; one that is understood is enough."""
+    data = path.read_bytes()
+    assert words.message_of(data, "key").isprintable()
+    words.retry_after(data.decode("latin-1"))
+    try:
+        answer = parse_json(data)
+    except ValueError as error:
+        raise ServerError("no JSON") from error
+    chat: Any = ChatEngine.__new__(ChatEngine)
+    chat.client, chat.api = Client(RemoteSpec("http://localhost/v1", "m")), "openai"
+
+    def log_probs() -> Iterator[float]:
+        for dialect in (Vllm(), LlamaCpp()):
+            for read in (dialect.seen, lambda each, d=dialect: d.written(each, frozenset({2}))):
+                try:
+                    found = read(answer)
+                except PassingError:
+                    continue
+                yield from found.values.values() if hasattr(found, "values") else [found.log_prob]
+        try:
+            text, tokens, _ = chat._read(answer)
+        except PassingError:
+            return
+        label = chat._label_in(text)
+        yield estimate(text, label, [label, "works_for", "member_of"], tokens)
+
+    found = list(log_probs())
+    assert all(-math.inf < value <= 0.01 for value in found), found
+    if not found:
+        raise ServerError("no log-probabilities")
+
+
+def _requests(path: Path) -> None:
+    """A body for the service, up to the Docs with the given entities."""
+    try:
+        request: Any = request_model(Limits(max_documents=50)).model_validate(parse_json(path.read_bytes()))
+    except ValidationError as error:
+        if error.error_count() > 100:
+            raise AssertionError(f"{error.error_count()} errors") from error
+        raise DataError("422") from error
+    except ValueError as error:
+        raise DataError("400") from error
+    for document in request.documents:
+        doc = _blank().make_doc(document.text)
+        doc.set_ents(_entities(doc, document.entities or []))
+
+
 # Settings
 
 
@@ -304,6 +402,10 @@ TARGETS = {
         Target("annotated_docbin", ".spacy", _annotated_docbin),
         Target("annotate_lines", ".jsonl", _lines),
         Target("annotated_lines", ".jsonl", lambda path: _drain(read_annotated(path))),
+        Target("brat", ".json", _brat),
+        Target("exports", ".jsonl", _exports),
+        Target("served", ".json", _served),
+        Target("requests", ".json", _requests),
         Target("progress", ".json", _progress),
         Target("rows", ".jsonl", lambda path: _drain(read_rows(path))),
         Target("records", ".jsonl", lambda path: _drain(read_records(path)[1])),
