@@ -15,6 +15,7 @@ from spacy.displacy.render import EntityRenderer
 from spacy.tokens import Doc
 
 from spacy_relx.errors import DataError
+from spacy_relx.excerpts import excerpt
 from spacy_relx.relation import DEFAULT_ATTR, Relation, register
 from spacy_relx.view.arcs import draw_arcs
 from spacy_relx.view.html import Html, show, template, write_page
@@ -22,6 +23,8 @@ from spacy_relx.view.html import Html, show, template, write_page
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
+
+    from spacy.tokens import Span
 
 
 def render(
@@ -82,8 +85,9 @@ def _doc_context(doc: Doc, relations: list[Relation], title: str | None, options
         scope = doc[sentences[first].start : sentences[last].end]
         inside = [r for r_first, r_last, r in placed if first <= r_first and r_last <= last]
         pictures.append(draw_arcs(scope, inside, settings, options))
+    text = doc.text
     rows = [
-        {"relation": r, "sentence": doc[sentences[first].start : sentences[last].end].text.strip()}
+        {"relation": r, "sentence": _around(text, doc[sentences[first].start : sentences[last].end], r)}
         for first, last, r in placed
     ]
     entities = EntityRenderer(options)
@@ -99,6 +103,12 @@ def _doc_context(doc: Doc, relations: list[Relation], title: str | None, options
             for m in (r.head, r.tail)
         },
     }
+
+
+def _around(text: str, scope: Span, relation: Relation) -> str:
+    """Return the text of a stretch, cut around the mentions if it is long: a Doc without sentences is one stretch."""
+    places = [(span.start_char, span.end_char) for span in (scope, relation.head, relation.tail)]
+    return "".join(segment.text for segment in excerpt(text, *places)).strip()
 
 
 def _entities(doc: Doc, relations: Sequence[Relation], settings: Any, options: dict[str, Any]) -> str:
