@@ -113,7 +113,7 @@ class PackAttention:
         if self._store is not None:
             keys, values = self._store.write(layer, keys, values)
         shared = self._shared.layer(layer) if self._shared is not None else None
-        scaled = query[0] * scaling
+        scaled = query[0] if scaling == 1 else query[0] * scaling
         biases = self._biases_of(query.dtype)
         outputs = [self._bucket(scaled, keys, values, shared, *b, bias) for b, bias in zip(self._buckets, biases)]
         return torch.cat(outputs).index_select(0, self._slot).unsqueeze(0)
@@ -186,6 +186,30 @@ def _attention_forward(
         return output
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     return relx_pack.attend(int(module.layer_idx), query, key, value, scale), None  # type: ignore[arg-type]
+
+
+def own_forward(model: Any, ids: Tensor, positions: Tensor, attention: PackAttention) -> Tensor:
+    """Run nodes through a model's own decoder, which has been told of this attention by `install`.
+
+    Args:
+        model: A model of transformers.
+        ids: Token ids. Shape: (n_nodes,)
+        positions: Positions in their prompts. Shape: (n_nodes,)
+        attention: Who attends to whom.
+
+    Returns:
+        Hidden states after the last norm. Shape: (n_nodes, hidden_size)
+    """
+    output = model.get_decoder()(
+        input_ids=ids[None],
+        position_ids=positions[None],
+        # A mask of four dimensions is taken as made; the pack's attention never looks at it.
+        attention_mask=torch.ones((1, 1, 1, 1), dtype=torch.bool, device=ids.device),
+        use_cache=False,
+        relx_pack=attention,
+    )
+    hidden: Tensor = output.last_hidden_state[0]
+    return hidden
 
 
 def install(model: Any) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spacy_relx.engine import label_trie, packing, prefix_tree, search
-from spacy_relx.engine.attention import KeyValueStore, PackAttention, install
+from spacy_relx.engine import decoder, label_trie, packing, prefix_tree, search
+from spacy_relx.engine.attention import KeyValueStore, PackAttention, install, own_forward
 from spacy_relx.engine.halving import in_halves
 from spacy_relx.engine.output import OutputHead
 from spacy_relx.engine.types import (
@@ -67,6 +67,7 @@ class PackedEngine:
         self.max_pack_tokens = max_pack_tokens or DEFAULT_PACK_TOKENS.get(self.device.type, 2048)
         self.work = Work()
         install(loaded.model)
+        self._is_stock = decoder.is_stock(loaded.model)
         self._head = OutputHead(loaded.model)
         self._shared: OrderedDict[tuple[TokenIds, int], KeyValueStore] = OrderedDict()
         self.n_weight_changes = 0
@@ -182,19 +183,15 @@ class PackedEngine:
         """Run nodes through the model. Shape of the result: (n_nodes, hidden_size)."""
         store.reserve(len(ids))
         attention = PackAttention(plan, self.device, shared, store)
+        node_ids, node_positions = (torch.from_numpy(array).to(self.device) for array in (ids, positions))
         model: Any = self.loaded.model
-        output = model.get_decoder()(
-            input_ids=torch.from_numpy(ids).to(self.device)[None],
-            position_ids=torch.from_numpy(positions).to(self.device)[None],
-            # A mask of four dimensions is taken as made; the pack's attention never looks at it.
-            attention_mask=torch.ones((1, 1, 1, 1), dtype=torch.bool, device=self.device),
-            use_cache=False,
-            relx_pack=attention,
-        )
+        if self._is_stock:
+            hidden = decoder.forward(model.get_decoder(), node_ids, node_positions, attention)
+        else:
+            hidden = own_forward(model, node_ids, node_positions, attention)
         store.advance(len(ids))
         self.work.n_forward += 1
         self.work.n_tokens += len(ids)
-        hidden: Tensor = output.last_hidden_state[0]
         return hidden
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from spacy_relx.engine import packing
-from spacy_relx.engine.attention import PackAttention
+from spacy_relx.engine.attention import PackAttention, own_forward
 
 if TYPE_CHECKING:
     from spacy_relx.training.packs import TrainPack
@@ -33,15 +33,9 @@ def pack_loss(model: Any, pack: TrainPack) -> Tensor:
         return torch.from_numpy(array).to(device)
 
     tree = pack.tree
-    output = model.get_decoder()(
-        input_ids=to_device(tree.ids)[None],
-        position_ids=to_device(tree.depth)[None],
-        # A mask of four dimensions is taken as made; the pack's attention never looks at it.
-        attention_mask=torch.ones((1, 1, 1, 1), dtype=torch.bool, device=device),
-        use_cache=False,
-        relx_pack=PackAttention(packing.plan_tree(tree), device, None, None),
-    )
-    hidden = output.last_hidden_state[0].index_select(0, to_device(pack.predictors))
+    attention = PackAttention(packing.plan_tree(tree), device, None, None)
+    hidden = own_forward(model, to_device(tree.ids), to_device(tree.depth), attention)
+    hidden = hidden.index_select(0, to_device(pack.predictors))
     logits = model.get_output_embeddings()(hidden).float()
     of, tokens = to_device(pack.of), to_device(pack.tokens)
     losses = torch.logsumexp(logits, dim=-1)[of] - logits[of, tokens]
