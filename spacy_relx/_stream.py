@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from spacy_relx._outputs import Result
-from spacy_relx.errors import ConfigError, ExtensionError, ModelError, ServerError
+from spacy_relx.errors import ConfigError, DeviceError, ExtensionError, ModelError, ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from spacy_relx._inputs import Record
 
-_FATAL = (ConfigError, ExtensionError, ModelError, ImportError, MemoryError)
+_FATAL = (ConfigError, DeviceError, ExtensionError, ModelError, ImportError, MemoryError)
 
 
 def _is_fatal(error: Exception) -> bool:

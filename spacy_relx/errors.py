@@ -44,6 +44,10 @@ class ModelError(RelxError, RuntimeError):
     """A model could not be fetched, verified or loaded."""
 
 
+class DeviceError(RelxError, RuntimeError):
+    """The device that computes has failed, and with it every further call of this process."""
+
+
 class ModelNotFoundError(ModelError):
     """The weights are not on this machine and could not be fetched."""
 

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from test_corpus import TEXTS, content, make_nlp
 from tiny import TEXT, load_tokenizer, pipeline, rows, scripted
 
 from spacy_relx import cache
 from spacy_relx._progress import append
 from spacy_relx.corpus import Source, annotate_corpus
-from spacy_relx.errors import ModelError, OutputError
+from spacy_relx.errors import DeviceError, ModelError, OutputError
 
 TESTS = Path(__file__).parent
 PATIENCE = 900  # seconds; a process that hangs must not hang the tests, and a busy machine is no fault
@@ -177,12 +178,13 @@ def test_a_home_that_cannot_be_written(tiny_llama: Path) -> None:
 # Memory
 
 
-def test_a_document_without_enough_memory_costs_no_other(tiny_llama: Path, tmp_path: Path) -> None:
+def failing_engine(nlp: Any, base: Path, error: Exception) -> None:
+    """Give a pipeline an engine that fails as a device does at one document, however few of its pairs it is asked."""
+    from tiny import ScriptedEngine
+
     from spacy_relx.engine.halving import in_halves
 
-    class Small:
-        """An engine that has no memory for one of the documents, however few of its pairs it is asked about."""
-
+    class Failing:
         def __init__(self, engine: Any) -> None:
             self.__dict__.update(engine.__dict__)
             self.inner = engine
@@ -190,19 +192,43 @@ def test_a_document_without_enough_memory_costs_no_other(tiny_llama: Path, tmp_p
         def rank(self, questions: Any, *args: Any, **kwargs: Any) -> Any:
             def compute(part: Any) -> Any:
                 if any("Greedy" in text for text in map(self.tokenizer.decode, (q.prompt.ids for q in part))):
-                    raise MemoryError("no more")
+                    raise error
                 return self.inner.rank(part, *args, **kwargs)
 
             return [ranking for part in in_halves(questions, compute, lambda: None, "Shorten it.") for ranking in part]
 
-    from tiny import ScriptedEngine
+    engine = ScriptedEngine(load_tokenizer(base), lambda head, tail: {"works_for": 0.9})
+    scripted(nlp, Failing(engine))  # type: ignore[arg-type]
 
+
+def test_a_document_without_enough_memory_costs_no_other(tiny_llama: Path, tmp_path: Path) -> None:
     nlp = pipeline()
-    engine = ScriptedEngine(load_tokenizer(tiny_llama), lambda head, tail: {"works_for": 0.9})
-    scripted(nlp, Small(engine))  # type: ignore[arg-type]
+    failing_engine(nlp, tiny_llama, MemoryError("no more"))
     (tmp_path / "in.txt").write_text(f"{TEXT}\nGreedy Steve Jobs met Apple.\n{TEXT}\n")
     summary = annotate_corpus(nlp, Source(str(tmp_path / "in.txt"), per_line=True), tmp_path / "out.jsonl")
     assert (summary.n_docs, summary.n_failed) == (3, 1)
     assert summary.errors is not None
     assert "Shorten it. The device said: no more" in summary.errors.read_text()
     assert rows(nlp(TEXT))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+        getattr(torch, "AcceleratorError", RuntimeError)("CUDA error: unspecified launch failure"),
+    ],
+    ids=["by its words", "by its kind"],
+)
+def test_a_failed_device_ends_the_run_and_costs_no_document(tiny_llama: Path, tmp_path: Path, error: Exception) -> None:
+    """Every later document would fail, too: taken for failures of documents, they would all be used up."""
+    (tmp_path / "in.txt").write_text(f"{TEXT}\nGreedy Steve Jobs met Apple.\n{TEXT}\n")
+    source = Source(str(tmp_path / "in.txt"), per_line=True)
+    nlp = pipeline()
+    failing_engine(nlp, tiny_llama, error)
+    with pytest.raises(DeviceError, match=r"The device failed: CUDA error.*Begin again in a new process"):
+        annotate_corpus(nlp, source, tmp_path / "out.jsonl")
+    nlp = pipeline()
+    failing_engine(nlp, tiny_llama, MemoryError())
+    summary = annotate_corpus(nlp, source, tmp_path / "out.jsonl")
+    assert (summary.n_docs, summary.n_failed) == (3, 1)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from spacy_relx.errors import PackBudgetError
+from spacy_relx.errors import DeviceError, PackBudgetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,10 +31,16 @@ def in_halves(
 
     Raises:
         PackBudgetError: If one item alone does not fit: that item is at fault, and others may fit.
+        DeviceError: If the device itself failed.
     """
     try:
         return [compute(items)]
     except Exception as error:
+        if is_device_failure(error):
+            raise DeviceError(
+                f"The device failed: {error}. After such an error a process can compute nothing more on it. Begin "
+                "again in a new process; what is written stays."
+            ) from error
         if not is_out_of_memory(error):
             raise
         message = str(error)
@@ -52,4 +58,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that there is no memory left; on a processor torch raises a plain RuntimeError."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    said = ("can't allocate memory", "CUDA error: out of memory")
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in said)
+
+
+def is_device_failure(error: BaseException) -> bool:
+    """Whether an accelerator reports something else than a lack of memory: no later call on it would succeed."""
+    # torch before 2.8 raises a plain RuntimeError.
+    kind = getattr(torch, "AcceleratorError", None)
+    failed = kind is not None and isinstance(error, kind)
+    return not is_out_of_memory(error) and (failed or (isinstance(error, RuntimeError) and "CUDA error" in str(error)))

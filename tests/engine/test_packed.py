@@ -77,8 +77,9 @@ class _Failing:
         torch.OutOfMemoryError("CUDA out of memory"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"),
         MemoryError("no more"),
+        RuntimeError("CUDA error: out of memory"),
     ],
-    ids=["cuda", "cpu", "python"],
+    ids=["cuda", "cpu", "python", "driver"],
 )
 def test_out_of_memory_halves_the_pack_and_goes_on(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     loaded = tiny_llama()
