@@ -1,8 +1,7 @@
 """Relations on a Doc: how they are stored, read, assigned and carried along.
 
 Owns the extension attributes `Doc._.relations`, `Doc._.triples`, `Span._.relations` and `Doc._.relation_answers`.
-What is stored in `Doc.user_data` is a tuple of plain tuples (offsets, strings, floats), so it survives every way in
-which spaCy serialises a Doc; `Relation` is the typed view that is built when the attribute is read.
+What a Doc holds are the plain tuples of `storage`; `Relation` is the typed view, built when the attribute is read.
 """
 
 from __future__ import annotations
@@ -13,19 +12,14 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 from spacy.tokens import Doc, Span
 
+from spacy_relx import storage
 from spacy_relx.errors import DataError, ExtensionError
 
 DEFAULT_ATTR = "relations"
-
-# (token start, token end, character start, character end, entity type); ends are exclusive.
-_StoredMention: TypeAlias = tuple[int, int, int, int, str]
-_StoredRelation: TypeAlias = tuple[_StoredMention, _StoredMention, str, float, str]
-# Relations and free answers are stored alike: two mentions, then strings and numbers.
-_Stored: TypeAlias = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +88,10 @@ def as_doc(span: Span, *, attr: str = DEFAULT_ATTR) -> Doc:
     doc = span.as_doc()
     register(attr)
     for name in (attr, answers_attr(attr)):
-        placed = [_resolve(span.doc, stored) for stored in _stored(span.doc, name)]
+        placed = [storage.resolve(span.doc, stored) for stored in storage.read(span.doc, name)]
         inside = [s for s in placed if all(span.start <= start and end <= span.end for start, end, *_ in s[:2])]
         if inside:
-            _store(doc, name, [_shift(stored, -span.start, -span.start_char) for stored in inside])
+            storage.write(doc, name, [storage.shift(stored, -span.start, -span.start_char) for stored in inside])
     return doc
 
 
@@ -123,15 +117,15 @@ def merge_docs(docs: Iterable[Doc], *, attr: str = DEFAULT_ATTR, **kwargs: Any) 
         raise DataError("merge_docs was given no Docs. Expected at least one.")
     register(attr)
     for name in names:
-        moved: list[_Stored] = []
+        moved: list[storage.Stored] = []
         token = 0
         for doc in docs:
             # Doc.from_docs may insert a space between two Docs, so characters are counted in the merged Doc.
             char = merged[token].idx - doc[0].idx if len(doc) else 0
-            moved.extend(_shift(_resolve(doc, stored), token, char) for stored in _stored(doc, name))
+            moved.extend(storage.shift(storage.resolve(doc, stored), token, char) for stored in storage.read(doc, name))
             token += len(doc)
         if moved:
-            _store(merged, name, moved)
+            storage.write(merged, name, moved)
     return merged
 
 
@@ -177,12 +171,12 @@ def _same(registered: Any, getter: Any) -> bool:
 
 
 def _get_relations(doc: Doc, *, attr: str) -> list[Relation]:
-    stored = _stored(doc, attr)
+    stored = storage.read(doc, attr)
     if not stored:
         return []
-    known = _known_mentions(doc)
+    known = storage.known_mentions(doc)
     try:
-        return [_view(doc, cast("_StoredRelation", relation), known) for relation in stored]
+        return [_view(doc, cast("storage.StoredRelation", relation), known) for relation in stored]
     except DataError:
         raise
     except (TypeError, ValueError, OverflowError) as error:  # a DocBin may hold anything in this place
@@ -193,7 +187,7 @@ def _get_relations(doc: Doc, *, attr: str) -> list[Relation]:
 
 
 def _set_relations(doc: Doc, value: Iterable[Any], *, attr: str) -> None:
-    best: dict[tuple[tuple[int, int], tuple[int, int], str], _StoredRelation] = {}
+    best: dict[tuple[tuple[int, int], tuple[int, int], str], storage.StoredRelation] = {}
     if isinstance(value, (str, Mapping)) or not isinstance(value, Iterable):
         raise DataError(f"Doc._.{attr} was set to {value!r}. Expected a list of relations; set it to [] to clear it.")
     for item in value:
@@ -207,7 +201,7 @@ def _set_relations(doc: Doc, value: Iterable[Any], *, attr: str) -> None:
         key = (stored[0][:2], stored[1][:2], stored[2])
         if key not in best or stored[3] > best[key][3]:
             best[key] = stored
-    _store(doc, attr, best.values())
+    storage.write(doc, attr, best.values())
 
 
 def _get_triples(doc: Doc, *, attr: str) -> list[tuple[str, str, str]]:
@@ -228,90 +222,33 @@ def _get_span_relations(span: Span, *, attr: str) -> list[Relation]:
 
 
 def _get_answers(doc: Doc, *, attr: str) -> list[RelationAnswer]:
-    known = _known_mentions(doc)
+    known = storage.known_mentions(doc)
     return [
-        RelationAnswer(_span(doc, head, known), _span(doc, tail, known), text, score)
-        for head, tail, text, score in _stored(doc, answers_attr(attr))
+        RelationAnswer(storage.span_at(doc, head, known), storage.span_at(doc, tail, known), text, score)
+        for head, tail, text, score in storage.read(doc, answers_attr(attr))
     ]
 
 
 def _set_answers(doc: Doc, value: Iterable[RelationAnswer], *, attr: str) -> None:
-    answers = [(_mention(doc, a.head), _mention(doc, a.tail), a.text, float(a.score)) for a in value]
-    _store(doc, answers_attr(attr), answers)
+    answers = [
+        (storage.to_mention(doc, a.head), storage.to_mention(doc, a.tail), a.text, float(a.score)) for a in value
+    ]
+    storage.write(doc, answers_attr(attr), answers)
 
 
 def is_annotated(doc: Doc, attr: str) -> bool:
     """Whether somebody set the relations of a Doc, be it to none; a Doc that nobody looked at has no such entry."""
-    return _key(attr) in doc.user_data
+    return storage.key(attr) in doc.user_data
 
 
-# The four-part key is the form of spaCy's own extension values: Span.as_doc drops such a key when it has no offsets,
-# where it would copy any other key unchanged and leave relations that point at the wrong tokens.
-def _key(name: str) -> tuple[str, str, None, None]:
-    return ("._.", name, None, None)
-
-
-def _stored(doc: Doc, name: str) -> tuple[_Stored, ...]:
-    return cast("tuple[_Stored, ...]", doc.user_data.get(_key(name), ()))
-
-
-def _store(doc: Doc, name: str, values: Iterable[_Stored]) -> None:
-    doc.user_data[_key(name)] = tuple(values)
-
-
-def _known_mentions(doc: Doc) -> dict[tuple[int, int], Span]:
-    """By place, the spans that say more than a place and a type: entities, and spans of groups that are linked."""
-    known = {(ent.start, ent.end): ent for ent in doc.ents}
-    for group in doc.spans.values():
-        for span in group:
-            if span.kb_id_ and not ((ent := known.get((span.start, span.end))) is not None and ent.kb_id_):
-                known[span.start, span.end] = span
-    return known
-
-
-def _view(doc: Doc, stored: _StoredRelation, known: Mapping[tuple[int, int], Span]) -> Relation:
+def _view(doc: Doc, stored: storage.StoredRelation, known: Mapping[tuple[int, int], Span]) -> Relation:
     head, tail, label, score, inverse = stored
     if not (isinstance(label, str) and isinstance(inverse, str) and 0 <= score <= 1):
         raise ValueError(f"a relation has the label {label!r}, the score {score!r} and the inverse {inverse!r}")
-    return Relation(_span(doc, head, known), _span(doc, tail, known), label, score, inverse or None)
+    return Relation(storage.span_at(doc, head, known), storage.span_at(doc, tail, known), label, score, inverse or None)
 
 
-def _span(doc: Doc, mention: _StoredMention, known: Mapping[tuple[int, int], Span]) -> Span:
-    start, end, *_, label = _at(doc, mention)
-    span = known.get((start, end))
-    # One that is there carries its knowledge-base id too, so it is the better view where it is the same mention.
-    return span if span is not None and span.label_ == label else Span(doc, start, end, label=label)
-
-
-def _at(doc: Doc, mention: _StoredMention) -> _StoredMention:
-    """Return the mention with the token offsets it has now; a retokeniser may have moved them."""
-    start, end, start_char, end_char, label = mention
-    if 0 <= start < end <= len(doc) and doc[start].idx == start_char:
-        last = doc[end - 1]
-        if last.idx + len(last) == end_char:
-            return (start, end, start_char, end_char, label)
-    span = doc.char_span(start_char, end_char, alignment_mode="expand") if end_char <= len(doc.text) else None
-    if span is None:
-        raise DataError(
-            f"A stored relation points at characters {start_char}..{end_char}, but the Doc has {len(doc.text)}. The "
-            "text was replaced after the relations were stored; run the component again."
-        )
-    return (span.start, span.end, start_char, end_char, label)
-
-
-def _resolve(doc: Doc, stored: _Stored) -> _Stored:
-    return (_at(doc, stored[0]), _at(doc, stored[1]), *stored[2:])
-
-
-def _shift(stored: _Stored, tokens: int, chars: int) -> _Stored:
-    def moved(mention: _StoredMention) -> _StoredMention:
-        start, end, start_char, end_char, label = mention
-        return (start + tokens, end + tokens, start_char + chars, end_char + chars, label)
-
-    return (moved(stored[0]), moved(stored[1]), *stored[2:])
-
-
-def _to_stored(doc: Doc, item: Any) -> _StoredRelation:
+def _to_stored(doc: Doc, item: Any) -> storage.StoredRelation:
     """Turn what a user may assign into the stored form: a Relation, its dict, or (head, label, tail[, score])."""
     inverse: Any = None
     if isinstance(item, Relation):
@@ -335,47 +272,7 @@ def _to_stored(doc: Doc, item: Any) -> _StoredRelation:
         or not 0 <= score <= 1
     ):
         raise DataError(f"Relation {label!r} has the score {score!r}. Expected a number in 0..1.")
-    return (_mention(doc, head), _mention(doc, tail), label, float(score), str(inverse or ""))
-
-
-def _mention(doc: Doc, value: Any) -> _StoredMention:
-    label, text = "", None
-    chars: tuple[Any, Any] | None = None
-    if isinstance(value, Span):
-        start, end, label = value.start, value.end, value.label_
-        if value.doc is not doc:  # its tokens may be others, so the characters decide
-            if value.doc.text != doc.text:
-                raise DataError(
-                    f"The mention {value.text!r} belongs to another Doc. Expected Spans of the Doc whose relations "
-                    "are set."
-                )
-            chars, text = (value.start_char, value.end_char), value.text
-    elif isinstance(value, Mapping) and {"start", "end"} <= set(value):
-        start, end, label, text = value["start"], value["end"], value.get("label", ""), value.get("text")
-        if {"start_char", "end_char"} <= set(value):
-            chars = (value["start_char"], value["end_char"])
-    elif isinstance(value, (tuple, list)) and len(value) == 2:
-        start, end = value
-    else:
-        raise DataError(f"{value!r} is not a mention. Expected a Span, (start, end) or a dict with start and end.")
-    if chars is not None:
-        inside = all(isinstance(char, int) and 0 <= char <= len(doc.text) for char in chars)
-        span = doc.char_span(*chars) if inside else None
-        if span is None or (text is not None and span.text != text):
-            raise DataError(
-                f"The mention {text or (start, end)!r} at the characters {chars[0]!r}..{chars[1]!r} is not one of this "
-                "Doc. Expected mentions of the Doc whose relations are set."
-            )
-        start, end = span.start, span.end
-    if not (isinstance(start, int) and isinstance(end, int) and 0 <= start < end <= len(doc)):
-        raise DataError(
-            f"A mention has the tokens {start!r}..{end!r}, but the Doc has {len(doc)} tokens. Expected "
-            f"0 <= start < end <= {len(doc)}."
-        )
-    last = doc[end - 1]
-    if not label:
-        label = next((ent.label_ for ent in doc[start:end].ents if (ent.start, ent.end) == (start, end)), "")
-    return (start, end, doc[start].idx, last.idx + len(last), label)
+    return (storage.to_mention(doc, head), storage.to_mention(doc, tail), label, float(score), str(inverse or ""))
 
 
 def _mention_dict(span: Span) -> dict[str, Any]:
