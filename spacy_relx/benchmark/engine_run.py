@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from spacy_relx.benchmark import limit, memory
-from spacy_relx.benchmark.parts import Clock, shares, watch_model
+from spacy_relx.benchmark.parts import Clock, decoder_calls, shares, watch_model
 from spacy_relx.benchmark.timing import Summary, interleave, rates, ratios
 
 if TYPE_CHECKING:
@@ -123,14 +123,13 @@ def pass_sizes(model: Any, run: Callable[[], object]) -> list[int]:
     """Tokens of each forward pass of a run."""
     sizes: list[int] = []
 
-    def look(_module: Any, _arguments: Any, keywords: dict[str, Any]) -> None:
-        sizes.append(int(keywords["input_ids"].numel()))
+    def look(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        ids = kwargs["input_ids"] if "input_ids" in kwargs else args[1]
+        sizes.append(int(ids.numel()))
+        return function(*args, **kwargs)
 
-    handle = model.get_decoder().register_forward_pre_hook(look, with_kwargs=True)
-    try:
+    with decoder_calls(model, look):
         run()
-    finally:
-        handle.remove()
     return sizes
 
 

@@ -1,17 +1,21 @@
 """Where the time of a model goes: matrix products, the rest of attention, everything else.
 
-Measured by hooks on the model's modules in a run of its own: they cost a little, so no speed is read from that run.
+Measured in a run of its own, since a clock costs a little. Matrices have hooks; the forward passes around them are
+wrapped where they are defined, because hooks there would make the engine take a model's own, slower way.
 """
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import defaultdict
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from spacy_relx.benchmark.limit import matrix_layers
+from spacy_relx.engine import decoder as stock
+from spacy_relx.engine.attention import PackAttention
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,41 +71,73 @@ def watch_model(model: Any, clock: Clock) -> Iterator[None]:
     They are "matrix products" (or "quantised matrix products", with what brings the numbers back), "adapter" (what an
     adapted layer does beside its base), "attention" (without its matrices) and "rest of model".
     """
-    decoder = model.get_decoder()
     watched: dict[int, str] = {}
     for _, layer in matrix_layers(model):
         base = getattr(layer, "base_layer", None)
         if base is not None:
             watched[id(layer)] = "adapter"
         watched[id(layer if base is None else base)] = _product(layer if base is None else base)
-    handles = []
 
-    def name_of(path: str, module: Any) -> str | None:
-        if module is decoder:
-            return "rest of model"
-        if id(module) in watched:
-            return watched[id(module)]
-        last = path.rpartition(".")[2]
-        return "attention" if last in ("self_attn", "attention", "attn") else None
+    def timed(name: str) -> Callable[..., Any]:
+        def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            with clock.span(name):
+                return function(*args, **kwargs)
 
-    for path, module in decoder.named_modules():
-        name = name_of(path, module)
-        if name is None:
-            continue
+        return call
 
-        def begin(_module: Any, _arguments: Any, name: str = name) -> None:
-            clock.start(name)
+    with ExitStack() as stack:
+        stack.enter_context(decoder_calls(model, timed("rest of model")))
+        for owner, function in _attentions(model):
+            stack.enter_context(around(owner, function, timed("attention")))
+        for module in model.get_decoder().modules():
+            if (name := watched.get(id(module))) is None:
+                continue
 
-        def end(_module: Any, _arguments: Any, _output: Any) -> None:
-            clock.stop()
+            def begin(_module: Any, _arguments: Any, name: str = name) -> None:
+                clock.start(name)
 
-        handles.append(module.register_forward_pre_hook(begin))
-        handles.append(module.register_forward_hook(end))
+            def end(_module: Any, _arguments: Any, _output: Any) -> None:
+                clock.stop()
+
+            stack.callback(module.register_forward_pre_hook(begin).remove)
+            stack.callback(module.register_forward_hook(end).remove)
+        yield
+
+
+@contextmanager
+def decoder_calls(model: Any, call: Callable[..., Any]) -> Iterator[None]:
+    """Let every pass through a model's decoder, its own or the engine's, go through `call`.
+
+    It is given the function and its arguments; the second of them, or `input_ids`, are the token ids.
+    """
+    with around(type(model.get_decoder()), "forward", call), around(stock, "forward", call):
+        yield
+
+
+@contextmanager
+def around(owner: Any, name: str, call: Callable[..., Any]) -> Iterator[None]:
+    """Let every call of a function of a class or a module go through `call`, which is given it and its arguments."""
+    function, own = getattr(owner, name), name in vars(owner)
+
+    @functools.wraps(function)
+    def replacement(*args: Any, **kwargs: Any) -> Any:
+        return call(function, *args, **kwargs)
+
+    setattr(owner, name, replacement)
     try:
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        if own:
+            setattr(owner, name, function)
+        else:
+            delattr(owner, name)
+
+
+def _attentions(model: Any) -> list[tuple[Any, str]]:
+    """Where attention is computed: in a pack, and in the model's own modules."""
+    names = ("self_attn", "attention", "attn")
+    modules = (module for path, module in model.get_decoder().named_modules() if path.rpartition(".")[2] in names)
+    return [(PackAttention, "attend"), *((kind, "forward") for kind in dict.fromkeys(map(type, modules)))]
 
 
 def _product(layer: Any) -> str:

@@ -30,9 +30,10 @@ _STOCK = (
 def is_stock(model: Any) -> bool:
     """Whether `forward` computes what a model's own decoder does.
 
-    It does not where another architecture, another activation, or a hook (of a model on several devices) is at work.
+    It does not where another architecture, another activation, or a hook (of a model on several devices, of a user who
+    looks inside) is at work. To be asked before every pass: it takes microseconds, and models change.
     """
-    decoder = model.get_decoder()
+    decoder: Any = model.get_decoder()
     if type(decoder) is not llama.LlamaModel or decoder.config.hidden_act != "silu":
         return False
     parts = [decoder, decoder.norm]
@@ -45,11 +46,11 @@ def _is_hooked(module: Any) -> bool:
     return "forward" in vars(module) or bool(module._forward_hooks or module._forward_pre_hooks)
 
 
-def forward(decoder: Any, ids: Tensor, positions: Tensor, attention: PackAttention) -> Tensor:
+def forward(model: Any, ids: Tensor, positions: Tensor, attention: PackAttention) -> Tensor:
     """Run nodes through a stock decoder, without gradients.
 
     Args:
-        decoder: A decoder that `is_stock`.
+        model: A model that `is_stock`.
         ids: Token ids. Shape: (n_nodes,)
         positions: Positions in their prompts. Shape: (n_nodes,)
         attention: Who attends to whom.
@@ -57,6 +58,7 @@ def forward(decoder: Any, ids: Tensor, positions: Tensor, attention: PackAttenti
     Returns:
         Hidden states after the last norm. Shape: (n_nodes, hidden_size)
     """
+    decoder = model.get_decoder()
     hidden: Tensor = decoder.embed_tokens(ids)
     cos, sin = (factor.transpose(0, 1) for factor in decoder.rotary_emb(hidden[None], positions[None]))
     half = cos.shape[-1] // 2

@@ -67,7 +67,6 @@ class PackedEngine:
         self.max_pack_tokens = max_pack_tokens or DEFAULT_PACK_TOKENS.get(self.device.type, 2048)
         self.work = Work()
         install(loaded.model)
-        self._is_stock = decoder.is_stock(loaded.model)
         self._head = OutputHead(loaded.model)
         self._shared: OrderedDict[tuple[TokenIds, int], KeyValueStore] = OrderedDict()
         self.n_weight_changes = 0
@@ -184,11 +183,8 @@ class PackedEngine:
         store.reserve(len(ids))
         attention = PackAttention(plan, self.device, shared, store)
         node_ids, node_positions = (torch.from_numpy(array).to(self.device) for array in (ids, positions))
-        model: Any = self.loaded.model
-        if self._is_stock:
-            hidden = decoder.forward(model.get_decoder(), node_ids, node_positions, attention)
-        else:
-            hidden = own_forward(model, node_ids, node_positions, attention)
+        run = decoder.forward if decoder.is_stock(self.loaded.model) else own_forward
+        hidden = run(self.loaded.model, node_ids, node_positions, attention)
         store.advance(len(ids))
         self.work.n_forward += 1
         self.work.n_tokens += len(ids)

@@ -15,8 +15,9 @@ from spacy_relx.benchmark.documents import made_up
 from spacy_relx.benchmark.engine_run import pass_sizes, usual_rows
 from spacy_relx.benchmark.timing import Summary, interleave, rates, ratios
 from spacy_relx.engine.loading import load_model
+from spacy_relx.engine.packed import PackedEngine
 from spacy_relx.engine.spec import ModelSpec
-from spacy_relx.engine.types import Prompt, Question
+from spacy_relx.engine.types import LabelIds, Prompt, Question
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,6 +106,21 @@ def test_a_model_reports_its_parts(tiny_llama: Path) -> None:
     before = dict(clock.seconds)
     model(input_ids=torch.tensor([[1, 2, 3]]))
     assert dict(clock.seconds) == before
+
+
+def test_the_engine_reports_its_parts_on_the_way_it_always_takes(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_model(ModelSpec(str(tiny_llama), dtype="float32", device="cpu"))
+    engine = PackedEngine(loaded)
+    prompts = [Question(Prompt((9, 1, 2, end), 1), (0, 1)) for end in (3, 4, 5)]
+    monkeypatch.setattr("spacy_relx.engine.packed.own_forward", None)  # a hook in the wrong place would lead here
+    clock = parts.Clock()
+    with parts.watch_model(loaded.model, clock):
+        engine.rank(prompts, LabelIds(((3,), (4,)), 2))
+    assert set(clock.seconds) == {"rest of model", "matrix products", "attention"}
+    sizes = pass_sizes(loaded.model, lambda: engine.rank(prompts, LabelIds(((3,), (4,)), 2)))
+    assert sizes == [5]  # the shared run is kept from before; below it 1 2 and three ends
 
 
 @pytest.mark.parametrize(("entities", "words"), [(2, None), (4, 60), (40, None)])

@@ -45,12 +45,8 @@ KINDS: dict[str, dict[str, Any]] = {
 def both_ways(model: Any) -> tuple[Tensor, Tensor]:
     """The hidden states of a pack behind a shared run, each way with keys and values of its own."""
     install(model)
-
-    def short(model: Any, ids: Tensor, positions: Tensor, attention: PackAttention) -> Tensor:
-        return decoder.forward(model.get_decoder(), ids, positions, attention)
-
     found = []
-    for way in (short, own_forward):
+    for way in (decoder.forward, own_forward):
         stores = [KeyValueStore(len(SHARED)), KeyValueStore(64)]
         hidden = torch.empty(0)
         for prompts, start, shared, store in ([SHARED], 0, None, stores[0]), (TAILS, len(SHARED), *stores):
