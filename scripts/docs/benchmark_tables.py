@@ -15,21 +15,59 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "results"
-RIVALS = {"batched_generate": "left-padded batched `generate`", "card_loop": "the model card's loop"}
 
 
-def speed() -> str:
-    """Pairs a second, beside what people write with transformers."""
-    rows = []
-    for _, run in results("packed_vs_batched"):
-        times = [spread(run["ratio_to_packed"][rival]) for rival in RIVALS]
-        prompts = f"{run['shots']}-shot, {run['dtype']}"
-        tokens = f"{run['tokens_in_prompts']:,} → {run['tokens_computed']:,}"
-        packed = spread(run["pairs_per_second"]["packed"])
-        rows.append((prompts, f"{run['pairs']:,}", tokens, packed, *times))
-    rivals = [f"times {rival}" for rival in RIVALS.values()]
-    head = ("prompts", "pairs", "tokens in the prompts → computed", "pairs a second", *rivals)
-    return table(head, rows) + sources("packed_vs_batched")
+def rivals() -> str:
+    """The suite's main tables: the engine, each rival, and the limit of the machine."""
+    runs = [run for _, run in results("suite")]
+    parts = [f"{_rival_table(run['main'])}\n\n{_suite_facts(run)}" for run in runs]
+    return "\n\n".join(parts) + sources("suite") if parts else "Not measured yet."
+
+
+def _rival_table(main: dict[str, Any]) -> str:
+    rates = ("pairs_per_second", "documents_per_second")
+    rows = [("the packed engine", *(spread(main[rate]) for rate in rates), "1")]
+    for name, rival in main["rivals"].items():
+        speeds = (spread(rival[rate]) if rate in rival else "" for rate in rates)
+        rows.append((f"`{name}`: {cell(rival['about'])}", *speeds, spread(rival["ours_is_times_as_fast"])))
+    return table(("who", "pairs a second", "sentences a second", "the engine is … times as fast"), rows)
+
+
+def _suite_facts(run: dict[str, Any]) -> str:
+    main = run["main"]
+    tokens, share = main["tokens"], main["limit"]["share_reached"]
+    facts = [
+        f"**{run['shots']} demonstrations, {run['model']['dtype']}**: {main['pairs']:,} pairs of {main['documents']} "
+        f"sentences, {tokens['in_prompts']:,} tokens in the prompts, {tokens['computed']:,} computed "
+        f"({tokens['computed_a_pair']:.1f} a pair).",
+        f"{share['median']:.0%} of the limit ({share['min']:.0%} to {share['max']:.0%}). Where the time goes: "
+        + ", ".join(f"{name} {part:.0%}" for name, part in main["time"]["shares"].items())
+        + ".",
+        f"Loading takes {run['load_seconds']:.1f} s, the first answer after it {main['first_answer_seconds']:.2f} s; "
+        f"the process held {main['memory']['process_peak_mib']:,.0f} MiB at most.",
+        *(f"Not run: {name}. {cell(why)}" for name, why in run["not_run"].items()),
+    ]
+    return "\n\n".join(facts)
+
+
+def sweeps() -> str:
+    """What the speed depends on, one property at a time."""
+    head = ("pairs", "pairs a second", "tokens computed a pair", "share of the limit")
+    found = [sweep for _, run in results("suite") for sweep in run["sweeps"].items()]
+    parts = [table((name, *head), map(_sweep_row, points)) for name, points in found]
+    return "\n\n".join(parts) or "Not measured yet."
+
+
+def _sweep_row(point: dict[str, Any]) -> tuple[str, ...]:
+    if "not_run" in point:
+        return (str(point["value"]), "", cell(point["not_run"]), "", "")
+    return (
+        str(point["value"]),
+        str(point["pairs"]),
+        spread(point["pairs_per_second"]),
+        f"{point['tokens']['computed_a_pair']:.1f}",
+        f"{point['limit']['share_reached']['median']:.0%}",
+    )
 
 
 def exactness() -> str:
@@ -61,7 +99,8 @@ def training() -> str:
 
 def others() -> str:
     """Results of kinds that have no table above."""
-    shown = [name for kind in ("packed_vs_batched", "exactness", "training_speed") for name, _ in results(kind)]
+    kinds = ("suite", "exactness", "training_speed")
+    shown = [name for kind in kinds for name, _ in results(kind)]
     parts = []
     for name, run in results(""):
         if name not in shown:
@@ -121,7 +160,8 @@ def indented(text: str) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "benchmark-speed": speed,
+    "benchmark-rivals": rivals,
+    "benchmark-sweeps": sweeps,
     "benchmark-exactness": exactness,
     "benchmark-training": training,
     "benchmark-others": others,

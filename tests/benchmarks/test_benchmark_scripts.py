@@ -38,15 +38,6 @@ device = "cpu"
 """
 
 
-def test_packed_vs_batched(run_script: Run, tiny_llama: Path) -> None:
-    sizes = ("--limit", 2, "--rival-documents", 1, "--rounds", 1, "--shots", 1, "--dtype", "float32")
-    result = run_script("packed_vs_batched", "--base", tiny_llama, *sizes)
-    assert set(result) >= PROVENANCE
-    assert set(result["pairs_per_second"]) == {"packed", "batched_generate", "card_loop"}
-    assert set(result["ratio_to_packed"]) == {"batched_generate", "card_loop"}
-    assert 0 < result["tokens_computed"] < result["tokens_in_prompts"]
-
-
 def test_exactness(run_script: Run, tiny_llama: Path) -> None:
     result = run_script("exactness", "--base", tiny_llama, "--pairs", 4)
     assert set(result) >= PROVENANCE
