@@ -95,7 +95,7 @@ def test_what_a_step_promises_its_script_writes(project: dict[str, Any]) -> None
 def test_files_that_are_read_are_made_or_here(project: dict[str, Any]) -> None:
     lines = scripts(project)
     known = {asset["dest"] for asset in project["assets"]}
-    known |= {after for line in lines for option, after in pairwise(line) if option in ("--out", "-o")}
+    known |= {after for line in lines for option, after in pairwise(line) if option in ("--out", "-o", "--plot")}
     known |= {line[-1] for line in lines if "convert" in line}
     known |= {line[-1] for line in lines if "assemble" in line}
     roots = tuple(f"{name}/" for name in ("assets", "corpus", "runs", "reports", "configs", "scripts"))
