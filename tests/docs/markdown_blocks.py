@@ -4,7 +4,6 @@ What counts as what:
 
 - A fence ```` ```python ```` is run; the blocks of a page share their names and a working folder.
 - A fence ```` ```text ```` right after it is what the block prints, numbers with a point being close rather than equal.
-- `<!-- not run: REASON -->` right before a Python fence leaves that block out; its syntax is checked all the same.
 - `<!-- setup` … `-->` is Python that is run there and that no reader sees.
 """
 
@@ -25,7 +24,7 @@ TOLERANCE = 0.05
 
 _PARTS = re.compile(
     r"^<!-- setup\n(?P<setup>.*?)^-->$"
-    r"|^(?P<mark><!-- not run: (?P<reason>[^\n]*?) -->\n+)?^```(?P<language>[\w-]*)[^\n]*\n(?P<code>.*?)^```$",
+    r"|^```(?P<language>[\w-]*)[^\n]*\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 _NUMBER = re.compile(r"\d*\.\d+")
@@ -41,7 +40,6 @@ class Block:
         end: Where its fence ends, in characters of the page.
         output: What the page says that it prints; None if it says nothing.
         output_span: Where the fence of the output is, in characters of the page.
-        reason: Why it is not run, if it is not.
         hidden: Whether it is a setup that no reader sees.
     """
 
@@ -50,7 +48,6 @@ class Block:
     end: int
     output: str | None = None
     output_span: tuple[int, int] | None = None
-    reason: str | None = None
     hidden: bool = False
 
 
@@ -70,7 +67,7 @@ def python_blocks(page: str) -> list[Block]:
                 and not page[part.end() : following.start()].strip()
             ):
                 output, span = following["code"], following.span()
-            blocks.append(Block(line, part["code"], part.end(), output, span, part["reason"]))
+            blocks.append(Block(line, part["code"], part.end(), output, span))
     return blocks
 
 
@@ -95,10 +92,8 @@ class PageRun:
         self.names: dict[str, Any] = {"__name__": "__page__"}
 
     def run(self, block: Block) -> str:
-        """Run a block and return what it prints; one that is not to be run is parsed only."""
+        """Run a block and return what it prints."""
         tree = ast.parse("\n" * (block.line - 1) + block.code, str(self.path))
-        if block.reason is not None:
-            return ""
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile(tree, str(self.path), "exec"), self.names)
@@ -116,7 +111,7 @@ def same_output(printed: str, shown: str) -> bool:
 def with_outputs(page: str, outputs: list[tuple[Block, str]]) -> str:
     """Return a page's text with the outputs of its blocks as given; an empty one has no fence."""
     for block, printed in sorted(outputs, key=lambda item: -item[0].end):
-        if block.hidden or block.reason is not None:
+        if block.hidden:
             continue
         end = block.end if block.output_span is None else block.output_span[1]
         fence = f"\n\n```text\n{printed}```" if printed else ""

@@ -28,12 +28,6 @@ Words between.
 no output
 ```
 
-<!-- not run: needs a GPU -->
-
-```python
-undefined()
-```
-
 ```ini
 [a]
 ```
@@ -44,20 +38,17 @@ print("new")
 """
 
 
-def test_blocks_outputs_setups_and_marks_are_told_apart() -> None:
-    hidden, shown, marked, last = python_blocks(PAGE)
+def test_blocks_outputs_and_setups_are_told_apart() -> None:
+    hidden, shown, last = python_blocks(PAGE)
     assert (hidden.code, hidden.hidden, hidden.line) == ("hidden = 2\n", True, 4)
     assert (shown.output, shown.line) == ("score 0.81\n", 8)
-    assert (marked.reason, marked.output) == ("needs a GPU", None)
-    assert (last.output, last.reason) == (None, None)
-    assert fences(PAGE, "ini") == [(28, "[a]\n")]
+    assert last.output is None
+    assert fences(PAGE, "ini") == [(22, "[a]\n")]
 
 
-def test_blocks_share_names_and_a_marked_one_is_only_parsed() -> None:
+def test_blocks_share_names() -> None:
     run = PageRun(Path("page.md"))
-    assert [run.run(block) for block in python_blocks(PAGE)] == ["", "score 0.8\n", "", "new\n"]
-    with pytest.raises(SyntaxError):
-        run.run(python_blocks("<!-- not run: a reason -->\n```python\nif\n```\n")[0])
+    assert [run.run(block) for block in python_blocks(PAGE)] == ["", "score 0.8\n", "new\n"]
 
 
 def test_an_error_names_page_and_line() -> None:
@@ -79,8 +70,8 @@ def test_numbers_are_close_and_words_equal(printed: str, same: bool) -> None:
 
 def test_outputs_are_written_anew_added_and_removed() -> None:
     blocks = python_blocks(PAGE)
-    page = with_outputs(PAGE, list(zip(blocks, ["", "other\n", "", "new\n"])))
+    page = with_outputs(PAGE, list(zip(blocks, ["", "other\n", "new\n"])))
     assert page == PAGE.replace("score 0.81", "other") + "\n```text\nnew\n```\n"
-    assert [block.output for block in python_blocks(page)] == [None, "other\n", None, "new\n"]
+    assert [block.output for block in python_blocks(page)] == [None, "other\n", "new\n"]
     again = python_blocks(page)
-    assert with_outputs(page, list(zip(again, ["", "score 0.81\n", "", ""]))) == PAGE
+    assert with_outputs(page, list(zip(again, ["", "score 0.81\n", ""]))) == PAGE
