@@ -92,6 +92,7 @@ REGISTERED = {
         "spacy-relx.semeval2010_task8.v1",
         "spacy-relx.tacred.v1",
         "spacy-relx.webnlg.v1",
+        "spacy-relx.mixture.v1",
         "spacy-relx.wiki80.v1",
     },
     "spacy_cli": {"relx"},

@@ -3,24 +3,25 @@
 They are tables with the columns relation, prompt, dataset, and a split a file (`train_0` … `test_5`). `relx rows
 --prompts` makes training rows of them, and `relx evaluate mixture` asks a model.
 
-No reader is registered for them, as there is for data sets: a reader of a config gives Docs, and a Doc of a finished
+The reader that configs name, `spacy-relx.mixture.v1`, gives these rows and no training examples: a Doc of a finished
 prompt would need mentions that nobody annotated. Its sentence and entities stand somewhere in the prompt's wording.
 """
 
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spacy_relx.data.base import BadRow, OnError, Problem
 from spacy_relx.data.files import table
-from spacy_relx.errors import DataError
+from spacy_relx.errors import DataError, RelxWarning
 from spacy_relx.training.rows import RowGroup
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 #: Names on the Hugging Face Hub.
 MIXTURES = ("Despina/re_gentune", "Despina/re_littune", "Despina/re_mixtune")
@@ -87,6 +88,34 @@ def read_prompts(
                 n += 1
                 if limit and n >= limit:
                     return
+
+
+def make_mixture_reader(
+    path: Path,
+    split: str | None = None,
+    datasets: list[str] | None = None,
+    limit: int = 0,
+    on_error: OnError = "skip",
+) -> Callable[..., Iterator[PromptRow]]:
+    """Create the reader `spacy-relx.mixture.v1`: finished prompts for a config. Rows that are skipped are a warning.
+
+    Args:
+        path: As for `read_prompts`.
+        split: As for `read_prompts`.
+        datasets: Only rows of these benchmarks; None: all.
+        limit: Most rows; 0: all.
+        on_error: What a row that cannot be used does: "skip" tells of it and goes on, "raise" stops.
+    """
+
+    def read(nlp: object = None) -> Iterator[PromptRow]:  # readers of a config are given the pipeline
+        problems: list[Problem] = []
+        chosen = None if datasets is None else tuple(datasets)
+        yield from read_prompts(path, split, datasets=chosen, limit=limit, on_error=on_error, problems=problems)
+        if problems:
+            count = f"{len(problems)} row was" if len(problems) == 1 else f"{len(problems)} rows were"
+            warnings.warn(f"{path}: {count} skipped, such as {problems[0]}.", RelxWarning, stacklevel=2)
+
+    return read
 
 
 def prompt_files(path: Path | str, split: str | None = None) -> list[Path]:

@@ -9,9 +9,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import spacy
+from spacy.util import registry
+from thinc.api import Config
 
 from spacy_relx.data import Problem, PromptRow, read_prompts
-from spacy_relx.errors import DataError
+from spacy_relx.errors import DataError, RelxWarning
 
 FILE = Path(__file__).parent / "files" / "mixture.jsonl"
 ROWS = [PromptRow("Which?\nAnswer:", "founded_by", "tacred"), PromptRow("What?", "Other", "semeval")]
@@ -30,6 +33,18 @@ def test_choice() -> None:
     assert list(read_prompts(FILE, datasets=("semeval",))) == ROWS[1:]
     with pytest.raises(DataError, match="on_error is 'log'"):
         list(read_prompts(FILE, on_error="log"))  # type: ignore[arg-type]
+
+
+def test_a_config_reads_them() -> None:
+    text = f'[corpora]\n\n[corpora.prompts]\n@readers = "spacy-relx.mixture.v1"\npath = "{FILE.as_posix()}"\n'
+    read = registry.resolve(Config().from_str(text))["corpora"]["prompts"]
+    with pytest.warns(RelxWarning, match=r"1 row was skipped, such as .*mixture\.jsonl:3: the column relation"):
+        assert list(read(spacy.blank("en"))) == ROWS
+    chosen = registry.resolve(Config().from_str(f'{text}datasets = ["semeval"]\nlimit = 1\non_error = "raise"\n'))
+    assert list(chosen["corpora"]["prompts"]()) == ROWS[1:]
+    wrong = registry.resolve(Config().from_str(f'{text}on_error = "log"\n'))
+    with pytest.raises(DataError, match="on_error is 'log'"):
+        list(wrong["corpora"]["prompts"]())
 
 
 def test_csv(tmp_path: Path) -> None:
