@@ -142,7 +142,8 @@ def normalise(name: str) -> str:
     >>> normalise("The  New York Times's") == normalise('"New York Times"')
     True
     """
-    name = clean(unicodedata.normalize("NFKC", name))
+    name = unicodedata.normalize("NFKC", name)
+    name = clean(name) or " ".join(name.split())  # one that nobody sees at all is still a name of its own
     core = _strip(_POSSESSIVE.sub("", _strip(_ARTICLE.sub("", name))))
     return (core or name).casefold()
 

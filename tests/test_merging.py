@@ -2,7 +2,7 @@ import re
 
 import pytest
 import spacy
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from spacy.tokens import Span
 
@@ -155,6 +155,7 @@ def test_normalised_names(name, expected):
     assert normalise(name) == expected
 
 
+@example("\xad")
 @given(st.text(max_size=20))
 def test_a_name_that_is_something_stays_something(name):
     assert bool(normalise(name)) == bool(name.split())
