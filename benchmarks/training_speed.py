@@ -27,9 +27,9 @@ from spacy_relx.engine.spec import EMBEDDED_BASE, ModelSpec
 from spacy_relx.training.encode import Encoder, TrainRow
 from spacy_relx.training.gradient import GradientStep
 from spacy_relx.training.lora import LoraWeights
+from spacy_relx.training.lora_settings import PROJECTIONS, LoraSettings
 from spacy_relx.training.packs import make_packs
 from spacy_relx.training.rows import read_rows
-from spacy_relx.training.settings import PROJECTIONS, LoraSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

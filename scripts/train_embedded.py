@@ -130,6 +130,12 @@ GENERAL_SOURCES = {
     **{name: replace(source, cap=source.cap and 20, share=0.12) for name, source in SOURCES.items()},
 }
 
+#: For a GPU: every text, and each several times with other lists, wordings and negatives.
+FULL_SOURCES = {
+    name: replace(source, cap=0, share=1.0, epochs=epochs)
+    for (name, source), epochs in zip((*SOURCES.items(), ("general", GENERAL_SOURCES["general"])), (4, 4, 2, 4, 3))
+}
+
 #: What the packaged general schema calls relations of Re-DocRED: the name, whether head and tail change places, and the
 #: type that the head must have, where that tells two relations apart. Pairs with any other relation become no rows.
 GENERAL: dict[str, tuple[str, bool, str]] = {
@@ -213,13 +219,14 @@ def write(
     dev_rows: Annotated[int, typer.Option(help="About how many development rows of each source.")] = 200,
     seed: Annotated[int, typer.Option()] = 0,
     general: Annotated[bool, typer.Option("--general", help="The rows of the second run.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="All there is, several times: the rows of a GPU.")] = False,
     only: Annotated[list[str] | None, typer.Option(help="Only these sources, for `mix` to weigh.")] = None,
 ) -> None:
     """Write the rows of a recipe, for training and for development, with the hashes of what they were made of."""
     _note_command(folder)
     facts: dict[str, Any] = {"recipe": recipe, "settings": RECIPES[recipe], "seed": seed, "sources": {}, "corpora": {}}
     train: list[RowGroup] = []
-    sources = GENERAL_SOURCES if general else SOURCES
+    sources = FULL_SOURCES if full else GENERAL_SOURCES if general else SOURCES
     if unknown := set(only or ()) - set(sources):
         raise typer.BadParameter(f"--only {', '.join(sorted(unknown))}: expected some of {', '.join(sources)}")
     for name, source in sources.items():

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from spacy_relx.benchmark.limit import matrix_layers
 from spacy_relx.engine import decoder as stock
 from spacy_relx.engine.attention import PackAttention
+from spacy_relx.engine.fused import FusedAttention
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,7 +138,8 @@ def _attentions(model: Any) -> list[tuple[Any, str]]:
     """Where attention is computed: in a pack, and in the model's own modules."""
     names = ("self_attn", "attention", "attn")
     modules = (module for path, module in model.get_decoder().named_modules() if path.rpartition(".")[2] in names)
-    return [(PackAttention, "attend"), *((kind, "forward") for kind in dict.fromkeys(map(type, modules)))]
+    ours = [(PackAttention, "attend"), (FusedAttention, "attend")]
+    return [*ours, *((kind, "forward") for kind in dict.fromkeys(map(type, modules)))]
 
 
 def _product(layer: Any) -> str:

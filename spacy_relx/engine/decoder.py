@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 from transformers.models.llama import modeling_llama as llama
 
 if TYPE_CHECKING:
-    from spacy_relx.engine.attention import PackAttention
+    from spacy_relx.engine.attention import Attention
 
 #: What `forward` does the work of. A subclass may compute something else.
 _STOCK = (
@@ -46,14 +47,15 @@ def _is_hooked(module: Any) -> bool:
     return "forward" in vars(module) or bool(module._forward_hooks or module._forward_pre_hooks)
 
 
-def forward(model: Any, ids: Tensor, positions: Tensor, attention: PackAttention) -> Tensor:
-    """Run nodes through a stock decoder, without gradients.
+def forward(model: Any, ids: Tensor, positions: Tensor, attention: Attention, *, recompute: bool = False) -> Tensor:
+    """Run nodes through a stock decoder; where gradients are wanted, nothing is overwritten.
 
     Args:
         model: A model that `is_stock`.
         ids: Token ids. Shape: (n_nodes,)
         positions: Positions in their prompts. Shape: (n_nodes,)
         attention: Who attends to whom.
+        recompute: Whether of each layer its input alone is kept, and the layer computed again for its gradient.
 
     Returns:
         Hidden states after the last norm. Shape: (n_nodes, hidden_size)
@@ -67,19 +69,104 @@ def forward(model: Any, ids: Tensor, positions: Tensor, attention: PackAttention
     scale = decoder.layers[0].self_attn.scaling
     query_factors, key_factors = (cos * scale, sin * scale), (cos, sin)
     for index, layer in enumerate(decoder.layers):
-        part = layer.self_attn
-        normed = _norm(layer.input_layernorm, hidden)
-        query, key, value = (
-            project(normed).view(len(ids), -1, part.head_dim) for project in (part.q_proj, part.k_proj, part.v_proj)
-        )
-        answer = attention.attend(
-            index, _heads(_rotate(query, *query_factors)), _heads(_rotate(key, *key_factors)), _heads(value), 1.0
-        )
-        hidden += part.o_proj(answer.view(len(ids), -1))
-        normed = _norm(layer.post_attention_layernorm, hidden)
-        gate = functional.silu(layer.mlp.gate_proj(normed), inplace=True)
-        hidden += layer.mlp.down_proj(gate.mul_(layer.mlp.up_proj(normed)))
+        arguments = (layer, index, hidden, query_factors, key_factors, attention)
+        hidden = checkpoint(_layer, *arguments, use_reentrant=False) if recompute else _layer(*arguments)
     return _norm(decoder.norm, hidden)
+
+
+def _layer(
+    layer: Any,
+    index: int,
+    hidden: Tensor,
+    query_factors: tuple[Tensor, Tensor],
+    key_factors: tuple[Tensor, Tensor],
+    attention: Attention,
+) -> Tensor:
+    part = layer.self_attn
+    normed = _norm(layer.input_layernorm, hidden)
+    query, key, value = (
+        _linear(projection, normed).view(len(hidden), -1, part.head_dim)
+        for projection in (part.q_proj, part.k_proj, part.v_proj)
+    )
+    query, key = _rotate(query, *query_factors), _rotate(key, *key_factors)
+    del normed  # what is alive at a layer's widest place bounds the memory
+    answer = attention.attend(index, _heads(query), _heads(key), _heads(value), 1.0)
+    del query, key, value
+    hidden = _add(hidden, _linear(part.o_proj, answer.view(len(hidden), -1)))
+    del answer
+    normed = _norm(layer.post_attention_layernorm, hidden)
+    gate = _gated(_linear(layer.mlp.gate_proj, normed), _linear(layer.mlp.up_proj, normed))
+    del normed
+    return _add(hidden, _linear(layer.mlp.down_proj, gate))
+
+
+def _add(hidden: Tensor, part: Tensor) -> Tensor:
+    return hidden + part if torch.is_grad_enabled() else hidden.add_(part)
+
+
+def _gated(gate: Tensor, up: Tensor) -> Tensor:
+    if torch.is_grad_enabled():
+        return functional.silu(gate) * up
+    return functional.silu(gate, inplace=True).mul_(up)
+
+
+def _linear(layer: Any, rows: Tensor) -> Tensor:
+    """Multiply by a layer's matrix, and add in place what a LoRA adapter beside it makes of the same rows.
+
+    PEFT's own layer adds, scales, and for 4-bit layers copies in passes of their own over the result.
+    """
+    adapter = _plain_adapter(layer, rows.dtype)
+    result: Tensor
+    if adapter is None:
+        result = layer(rows)
+    elif not torch.is_grad_enabled():
+        down, up, scaling = adapter
+        result = layer.base_layer(rows).addmm_(functional.linear(rows, down), up.T, alpha=scaling)
+    elif type(layer.base_layer) is nn.Linear and layer.base_layer._parameters["bias"] is None:
+        result = _AdaptedProduct.apply(rows, layer.base_layer.weight, *adapter)  # type: ignore[no-untyped-call]
+    else:
+        result = layer(rows)
+    return result
+
+
+class _AdaptedProduct(torch.autograd.Function):
+    """A frozen matrix with a LoRA adapter beside it: rows W' + s (rows A') B', and the gradients of rows, A and B."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, down: Tensor, up: Tensor, scaling: float) -> Tensor:
+        low = functional.linear(rows, down)
+        ctx.save_for_backward(rows, weight, down, up, low)
+        ctx.scaling = scaling
+        return functional.linear(rows, weight).addmm_(low, up.T, alpha=scaling)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        rows, weight, down, up, low = ctx.saved_tensors
+        of_low = (gradient @ up).mul_(ctx.scaling)
+        of_rows = (gradient @ weight).addmm_(of_low, down) if ctx.needs_input_grad[0] else None
+        of_up = (gradient.T @ low).mul_(ctx.scaling)
+        return of_rows, None, of_low.T @ rows, of_up, None
+
+
+def _plain_adapter(layer: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor, float] | None:
+    """The two matrices of a layer's one active LoRA adapter, and its scaling; None if its own forward has to be asked.
+
+    Shapes: (rank, in_features), (out_features, rank)
+    """
+    # PEFT is a large import, and a layer without these attributes is none of its own.
+    active: Any = getattr(layer, "active_adapters", ())
+    if len(active) != 1 or layer.disable_adapters or layer.merged or active[0] not in getattr(layer, "lora_A", ()):
+        return None
+    name = active[0]
+    down, up = layer.lora_A[name], layer.lora_B[name]
+    if name in getattr(layer, "lora_variant", ()) or any(map(_is_hooked, (layer, down, up))):
+        return None
+    drops = layer.training and not isinstance(layer.lora_dropout[name], nn.Identity)
+    if drops or down.bias is not None or up.bias is not None:
+        return None
+    if not down.weight.dtype == up.weight.dtype == dtype:
+        return None
+    return down.weight, up.weight, float(layer.scaling[name])
 
 
 def _norm(module: Any, hidden: Tensor) -> Tensor:
@@ -88,7 +175,20 @@ def _norm(module: Any, hidden: Tensor) -> Tensor:
 
 def _rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn queries or keys, (n_nodes, n_heads, head_size), by their positions' factors, (n_nodes, 1, head_size)."""
+    if states.is_cuda and not torch.is_grad_enabled():
+        return _rotate_halves(states, cos, sin)
     return torch.addcmul(states * cos, states.roll(cos.shape[-1] // 2, -1), sin)
+
+
+def _rotate_halves(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """The same, half by half: less is read and written, by more calls, which a GPU is given faster than it works."""
+    half = cos.shape[-1] // 2
+    rotated = torch.empty_like(states)
+    for here, there in ((slice(None, half), slice(half, None)), (slice(half, None), slice(None, half))):
+        part = rotated[..., here]
+        torch.mul(states[..., here], cos[..., here], out=part)
+        part.addcmul_(states[..., there], sin[..., here])
+    return rotated
 
 
 def _heads(states: Tensor) -> Tensor:

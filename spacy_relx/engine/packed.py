@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor
 
 from spacy_relx.engine import decoder, label_trie, packing, prefix_tree, search
-from spacy_relx.engine.attention import KeyValueStore, PackAttention, install, own_forward
+from spacy_relx.engine.attention import Store, install, make_attention, make_store, own_forward
 from spacy_relx.engine.halving import in_halves
 from spacy_relx.engine.output import OutputHead
 from spacy_relx.engine.types import (
@@ -30,12 +32,15 @@ from spacy_relx.engine.workers import prepare_worker
 from spacy_relx.errors import PackBudgetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from spacy_relx.engine.loading import LoadedModel
 
 #: Tokens of a pack, not counting the shared run. On a processor a pack is one document, or part of a long one.
 DEFAULT_PACK_TOKENS = {"cpu": 2048, "cuda": 8192, "mps": 2048}
+
+#: Nodes for label tokens that a pack's store has room for at first, for each prompt.
+_SPARE_NODES = 2
 
 #: Shared runs (system text, labels, demonstrations) whose keys and values are kept.
 _N_SHARED_RUNS = 4
@@ -46,6 +51,7 @@ _ADVICE = (
 )
 
 _T = TypeVar("_T")
+_Result = TypeVar("_Result")
 
 
 class PackedEngine:
@@ -68,7 +74,7 @@ class PackedEngine:
         self.work = Work()
         install(loaded.model)
         self._head = OutputHead(loaded.model)
-        self._shared: OrderedDict[tuple[TokenIds, int], KeyValueStore] = OrderedDict()
+        self._shared: OrderedDict[tuple[TokenIds, int], Store] = OrderedDict()
         self.n_weight_changes = 0
         self.lock = threading.RLock()
 
@@ -101,13 +107,13 @@ class PackedEngine:
             PackBudgetError: If one prompt exceeds the pack budget, or does not fit into memory alone.
         """
 
-        def answer(part: Sequence[Question]) -> list[Ranking]:
-            session = _PackSession(self, [question.prompt for question in part], labels)
-            tries = {allowed: label_trie.build(labels, allowed) for allowed in {question.allowed for question in part}}
-            of_prompt = [tries[question.allowed] for question in part]
+        def answer(pack: _Pack[Question]) -> list[Ranking]:
+            session = _PackSession(self, pack, labels)
+            tries = {allowed: label_trie.build(labels, allowed) for allowed in {question.allowed for question in pack}}
+            of_prompt = [tries[question.allowed] for question in pack]
             return search.rank(session, of_prompt, top_k=top_k, scoring=scoring, tolerance=tolerance)
 
-        return self._in_packs(questions, lambda question: question.prompt, answer)
+        return self._in_packs(questions, [question.prompt for question in questions], answer)
 
     def decode(
         self, prompts: Sequence[Prompt], *, stop_ids: frozenset[int], max_new_tokens: int = DEFAULT_NEW_TOKENS
@@ -120,25 +126,28 @@ class PackedEngine:
             max_new_tokens: Most tokens of an answer.
         """
 
-        def answer(part: Sequence[Prompt]) -> list[FreeAnswer]:
-            return _PackSession(self, part, None).decode(stop_ids, max_new_tokens)
+        def answer(pack: _Pack[Prompt]) -> list[FreeAnswer]:
+            return _PackSession(self, pack, None).decode(stop_ids, max_new_tokens)
 
-        return self._in_packs(prompts, lambda prompt: prompt, answer)
+        return self._in_packs(prompts, prompts, answer)
 
     def _in_packs(
-        self, items: Sequence[_T], prompt_of: Callable[[_T], Prompt], answer: Callable[[Sequence[_T]], list[Any]]
-    ) -> list[Any]:
+        self, items: Sequence[_T], prompts: Sequence[Prompt], answer: Callable[[_Pack[_T]], list[_Result]]
+    ) -> list[_Result]:
         if not items:
             return []
-        prompts = [prompt_of(item) for item in items]
         self._check_lengths(prompts)
-        ranges = list(packing.split_by_budget(prompts, self.max_pack_tokens))
-        results: list[Any] = []
+        pack = None
+        packs: list[_Pack[_T]] = []
+        for part in reversed(list(packing.split_by_budget(prompts, self.max_pack_tokens))):
+            pack = _Pack(items[part.start : part.stop], prompts[part.start : part.stop], following=pack)
+            packs.insert(0, pack)
+        results: list[_Result] = []
         with self.lock, torch.inference_mode():
             prepare_worker(self.device.type)
-            for part in ranges:
-                packs = in_halves([items[i] for i in part], answer, self._forget_failed_pack, _ADVICE)
-                results.extend(result for pack in packs for result in pack)
+            for pack in packs:
+                parts = in_halves(pack, answer, self._forget_failed_pack, _ADVICE)  # type: ignore[arg-type]
+                results.extend(result for part in parts for result in part)
             self.work.n_prompts += len(prompts)
             self.work.n_prompt_tokens += sum(len(prompt.ids) for prompt in prompts)
         return results
@@ -156,14 +165,14 @@ class PackedEngine:
         self.work.n_out_of_memory += 1
         self._shared.clear()
 
-    def _shared_run(self, ids: TokenIds) -> KeyValueStore | None:
+    def _shared_run(self, ids: TokenIds) -> Store | None:
         """Keys and values of the tokens that all prompts begin with, computed once."""
         if not ids:
             return None
         key = (ids, self.n_weight_changes)
         store = self._shared.pop(key, None)
         if store is None:
-            store = KeyValueStore(len(ids))
+            store = make_store(self.device, len(ids))
             tree = prefix_tree.build([ids])
             self._forward(tree.ids, tree.depth, packing.plan_tree(tree), None, store)
         self._shared[key] = store
@@ -176,12 +185,12 @@ class PackedEngine:
         ids: prefix_tree.IntArray,
         positions: prefix_tree.IntArray,
         plan: packing.AttentionPlan,
-        shared: KeyValueStore | None,
-        store: KeyValueStore,
+        shared: Store | None,
+        store: Store,
     ) -> Tensor:
         """Run nodes through the model. Shape of the result: (n_nodes, hidden_size)."""
         store.reserve(len(ids))
-        attention = PackAttention(plan, self.device, shared, store)
+        attention = make_attention(plan, self.device, shared, store)
         node_ids, node_positions = (torch.from_numpy(array).to(self.device) for array in (ids, positions))
         run = decoder.forward if decoder.is_stock(self.loaded.model) else own_forward
         hidden = run(self.loaded.model, node_ids, node_positions, attention)
@@ -189,6 +198,46 @@ class PackedEngine:
         self.work.n_forward += 1
         self.work.n_tokens += len(ids)
         return hidden
+
+
+class _Pack(Sequence[_T]):
+    """Items that are answered together. A part of them is a pack of its own.
+
+    Args:
+        items: What is asked.
+        prompts: Its prompts.
+        following: The pack that is answered next, or None.
+    """
+
+    def __init__(self, items: Sequence[_T], prompts: Sequence[Prompt], following: _Pack[_T] | None = None) -> None:
+        self._items = items
+        self.prompts = prompts
+        self.following = following
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return _Pack(self._items[index], self.prompts[index])
+        return self._items[index]
+
+    @cached_property
+    def run(self) -> TokenIds:
+        """The kept run that all prompts begin with; prompts that begin differently are one tree all the same."""
+        first = self.prompts[0]
+        run = first.ids[: first.n_shared]
+        return run if all(prompt.ids[: prompt.n_shared] == run for prompt in self.prompts) else ()
+
+    @cached_property
+    def tree(self) -> prefix_tree.PrefixTree:
+        """The tokens behind the run."""
+        return prefix_tree.build([prompt.ids[len(self.run) :] for prompt in self.prompts])
+
+    @cached_property
+    def plan(self) -> packing.AttentionPlan:
+        """Who attends to whom in the tree."""
+        return packing.plan_tree(self.tree)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,24 +252,24 @@ class _Appended:
 class _PackSession:
     """One pack and the tokens appended to its prompts: the `LabelModel` of the search."""
 
-    def __init__(self, engine: PackedEngine, prompts: Sequence[Prompt], labels: LabelIds | None) -> None:
+    def __init__(self, engine: PackedEngine, pack: _Pack[Any], labels: LabelIds | None) -> None:
         self._engine = engine
         self._head = engine._head
-        run = prompts[0].ids[: prompts[0].n_shared]
-        # Prompts that begin differently are one tree all the same, only without a kept run.
-        if any(prompt.ids[: prompt.n_shared] != run for prompt in prompts):
-            run = ()
-        self._n_shared = len(run)
-        self._tree = prefix_tree.build([prompt.ids[self._n_shared :] for prompt in prompts])
-        self._shared = engine._shared_run(run)
-        self._store = KeyValueStore(len(self._tree) + 8 * len(prompts))
+        self._n_shared = len(pack.run)
+        self._tree = pack.tree
+        self._shared = engine._shared_run(pack.run)
+        self._store = make_store(engine.device, len(self._tree) + _SPARE_NODES * len(pack), self._shared)
         self._appended: list[_Appended] = []
-        self._of_prompt: list[list[int]] = [[] for _ in prompts]
+        self._of_prompt: list[list[int]] = [[] for _ in pack]
         self._paths: dict[int, prefix_tree.IntArray] = {}
+        # A copy to a GPU waits for what it was given before, so it goes first.
+        leaf = torch.from_numpy(self._tree.leaf).to(engine.device)
         hidden = engine._forward(
-            self._tree.ids, self._tree.depth + self._n_shared, packing.plan_tree(self._tree), self._shared, self._store
+            self._tree.ids, self._tree.depth + self._n_shared, pack.plan, self._shared, self._store
         )
-        self._last = hidden[torch.from_numpy(self._tree.leaf).to(hidden.device)].float()
+        self._last = hidden[leaf].float()
+        if pack.following is not None:
+            _ = pack.following.plan  # while a GPU is at work on this one
         self.tokens: TokenIds = ()
         if labels is not None:
             self.tokens = tuple(sorted({token for ids in labels.sequences for token in ids} | {labels.terminal}))

@@ -13,8 +13,8 @@ from spacy_relx.engine.allocator import keep_freed_memory
 from spacy_relx.engine.spec import DTYPES, EMBEDDED_BASE, QUANTIZATIONS, ModelSpec
 from spacy_relx.errors import RelxError
 from spacy_relx.training.curves import draw_rows_run
+from spacy_relx.training.lora_settings import LoraSettings
 from spacy_relx.training.rows import read_rows
-from spacy_relx.training.settings import LoraSettings
 from spacy_relx.training.trainer import SCHEDULES, Trainer, TrainerSettings
 
 

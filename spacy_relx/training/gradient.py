@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch.utils.checkpoint import checkpoint
 
 from spacy_relx.engine.attention import install
 from spacy_relx.engine.halving import in_halves
@@ -18,11 +16,12 @@ from spacy_relx.training.loss import pack_loss
 from spacy_relx.training.packs import make_pack, make_packs, split_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from spacy_relx.engine.loading import LoadedModel
     from spacy_relx.training.encode import TrainRow
     from spacy_relx.training.lora import LoraWeights
+    from spacy_relx.training.packs import TrainPack
 
 #: Tokens of one forward and backward pass; activations of all layers are kept, so packs are smaller than in inference.
 DEFAULT_PACK_TOKENS = {"cpu": 2048, "cuda": 4096, "mps": 1024}
@@ -98,12 +97,17 @@ class GradientStep:
             TrainingError: If the loss is not finite; what was added since the last step is then forgotten.
             PackBudgetError: If a row exceeds the pack budget, or does not fit into memory alone.
         """
+        return self.add_packs((part, make_pack(part)) for part in split_rows(rows, self.max_pack_tokens))
+
+    def add_packs(self, packs: Iterable[tuple[Sequence[TrainRow], TrainPack]]) -> float:
+        """Add the gradient of rows that are packed already, as `add` packs them; see there."""
         prepare_worker(self._device.type)
         total = 0.0
         self._model.train()
         try:
-            for part in split_rows(rows, self.max_pack_tokens):
-                total += sum(in_halves(part, self._add_rows, self._weights.drop_gradients, _ADVICE))
+            for rows, pack in packs:
+                add = partial(self._add_rows, whole=rows, pack=pack)
+                total += sum(in_halves(rows, add, self._weights.drop_gradients, _ADVICE))
         except BaseException:
             # What was added of these rows would weigh on the next step.
             self._weights.drop_gradients()
@@ -114,11 +118,12 @@ class GradientStep:
         self._loss += total
         return total
 
-    def _add_rows(self, rows: Sequence[TrainRow]) -> float:
-        """Add one pack."""
-        pack = make_pack(rows)
-        with torch.enable_grad(), recomputed_layers(self._model) if self._recomputes else nullcontext():
-            loss = pack_loss(self._model, pack)
+    def _add_rows(self, rows: Sequence[TrainRow], *, whole: Sequence[TrainRow], pack: TrainPack) -> float:
+        """Add one pack: the one given, or where there was no memory for it, one of a part of its rows."""
+        if rows is not whole:
+            pack = make_pack(rows)
+        with torch.enable_grad():
+            loss = pack_loss(self._model, pack, recompute=self._recomputes)
             loss.backward()  # type: ignore[no-untyped-call]
         value = float(loss.detach())
         if not math.isfinite(value):
@@ -154,26 +159,3 @@ class GradientStep:
                 "dtype='bfloat16' or 'float32'; the last checkpoint is intact."
             )
         return self._loss / self.n_label_tokens
-
-
-@contextmanager
-def recomputed_layers(model: Any) -> Iterator[None]:
-    """Keep of each decoder layer its input alone, and compute the layer again when its gradient is asked for.
-
-    Stands in for what transformers has under names that change between its versions, and leaves no hook behind.
-
-    Args:
-        model: A transformers causal language model; forward and backward pass are both within the block.
-    """
-    layers = list(model.get_decoder().layers)
-    own = [vars(layer).get("forward") for layer in layers]  # accelerate puts one on a layer now and then
-    try:
-        for layer in layers:
-            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
-        yield
-    finally:
-        for layer, forward in zip(layers, own):
-            if forward is not None:
-                layer.forward = forward
-            else:
-                vars(layer).pop("forward", None)

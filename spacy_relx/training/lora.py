@@ -21,7 +21,7 @@ from spacy_relx.engine.quiet import import_bitsandbytes
 from spacy_relx.engine.spec import EMBEDDED_BASE
 from spacy_relx.errors import ConfigError, TrainingError
 from spacy_relx.training.files import replaced_folder
-from spacy_relx.training.settings import PROJECTIONS, LoraSettings
+from spacy_relx.training.lora_settings import PROJECTIONS, LoraSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

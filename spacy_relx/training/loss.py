@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from spacy_relx.engine import packing
-from spacy_relx.engine.attention import PackAttention, own_forward
+from spacy_relx.engine import decoder
+from spacy_relx.engine.attention import make_attention, own_forward
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from spacy_relx.training.packs import TrainPack
 
 
-def pack_loss(model: Any, pack: TrainPack) -> Tensor:
+def pack_loss(model: Any, pack: TrainPack, *, recompute: bool = False) -> Tensor:
     """Run a pack through the model and return the summed loss of its label tokens.
 
     Every row attends to its own tokens alone and stands at its own positions, so the sum is that of the rows one by
@@ -23,6 +28,7 @@ def pack_loss(model: Any, pack: TrainPack) -> Tensor:
     Args:
         model: A transformers causal language model with the pack attention installed.
         pack: The rows.
+        recompute: Whether of each layer its input alone is kept, and the layer computed again for its gradient.
 
     Returns:
         Shape: (), float32
@@ -33,10 +39,38 @@ def pack_loss(model: Any, pack: TrainPack) -> Tensor:
         return torch.from_numpy(array).to(device)
 
     tree = pack.tree
-    attention = PackAttention(packing.plan_tree(tree), device, None, None)
-    hidden = own_forward(model, to_device(tree.ids), to_device(tree.depth), attention)
+    attention = make_attention(pack.plan, device)
+    nodes = (to_device(tree.ids), to_device(tree.depth))
+    if decoder.is_stock(model):
+        hidden = decoder.forward(model, *nodes, attention, recompute=recompute)
+    else:
+        with recomputed_layers(model) if recompute else nullcontext():
+            hidden = own_forward(model, *nodes, attention)
     hidden = hidden.index_select(0, to_device(pack.predictors))
     logits = model.get_output_embeddings()(hidden).float()
     of, tokens = to_device(pack.of), to_device(pack.tokens)
     losses = torch.logsumexp(logits, dim=-1)[of] - logits[of, tokens]
     return torch.dot(losses, to_device(pack.counts))
+
+
+@contextmanager
+def recomputed_layers(model: Any) -> Iterator[None]:
+    """Keep of each decoder layer its input alone, and compute the layer again when its gradient is asked for.
+
+    Stands in for what transformers has under names that change between its versions, and leaves no hook behind.
+
+    Args:
+        model: A transformers causal language model; forward and backward pass are both within the block.
+    """
+    layers = list(model.get_decoder().layers)
+    own = [vars(layer).get("forward") for layer in layers]  # accelerate puts one on a layer now and then
+    try:
+        for layer in layers:
+            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+        yield
+    finally:
+        for layer, forward in zip(layers, own):
+            if forward is not None:
+                layer.forward = forward
+            else:
+                vars(layer).pop("forward", None)

@@ -20,6 +20,7 @@ from spacy_relx.engine.types import Prompt
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from spacy_relx.engine.packing import AttentionPlan
     from spacy_relx.engine.prefix_tree import IntArray, PrefixTree
     from spacy_relx.training.encode import TrainRow
 
@@ -35,6 +36,7 @@ class TrainPack:
         tokens: For each distinct target, the right next token. Shape: (n_targets,)
         counts: For each distinct target, how many rows want it. Shape: (n_targets,)
         n_rows: Rows in the pack.
+        plan: Who attends to whom.
     """
 
     tree: PrefixTree
@@ -43,6 +45,7 @@ class TrainPack:
     tokens: IntArray
     counts: npt.NDArray[np.float32]
     n_rows: int
+    plan: AttentionPlan
 
     @property
     def n_label_tokens(self) -> int:
@@ -85,4 +88,5 @@ def make_pack(rows: Sequence[TrainRow]) -> TrainPack:
         tokens=np.asarray([token for _, token in ordered], dtype=np.int64),
         counts=np.asarray([targets[target] for target in ordered], dtype=np.float32),
         n_rows=len(rows),
+        plan=packing.plan_tree(tree),
     )

@@ -22,8 +22,9 @@ from spacy_relx.training.checkpoint import Checkpoint
 from spacy_relx.training.encode import Encoder
 from spacy_relx.training.gradient import GradientStep
 from spacy_relx.training.lora import LoraWeights
+from spacy_relx.training.lora_settings import LoraSettings
 from spacy_relx.training.rows import hash_rows
-from spacy_relx.training.settings import LoraSettings
+from spacy_relx.training.steps import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,13 +32,14 @@ if TYPE_CHECKING:
 
     from spacy_relx.engine.loading import LoadedModel
     from spacy_relx.training.rows import RowGroup
+    from spacy_relx.training.steps import StepPacks
 
 #: What a checkpoint has to hold beside tensors.
 _KEYS = ("done", "seconds", "best")
 #: What AdamW remembers of each matrix.
 _KEPT = ("step", "exp_avg", "exp_avg_sq")
 #: Settings that may change when a run goes on.
-_FREE = ("max_steps", "checkpoint_every", "max_pack_tokens", "gradient_checkpointing")
+_FREE = ("max_steps", "checkpoint_every", "max_pack_tokens", "workers", "gradient_checkpointing")
 SCHEDULES = ("linear", "cosine", "constant")
 
 
@@ -56,6 +58,8 @@ class TrainerSettings:
         batch_rows: Least rows of an optimiser step; groups stay whole.
         max_grad_norm: Gradients are scaled down to this norm.
         max_pack_tokens: Most tokens of one forward and backward pass; None: by device.
+        workers: Processes that tokenise and pack the coming steps while the device computes; 0: none, as on a
+            processor, where they would only take turns with it.
         gradient_checkpointing: Whether a layer is computed again on the way back instead of kept in memory.
         seed: Of the order of the rows, the adapter's random start, and dropout.
         evaluate_every: Steps between two looks at the development rows; 0: only at the end.
@@ -75,13 +79,15 @@ class TrainerSettings:
     batch_rows: int = 8
     max_grad_norm: float = 1.0
     max_pack_tokens: int | None = None
+    workers: int = 0
     gradient_checkpointing: bool = False
     seed: int = 0
     evaluate_every: int = 0
     checkpoint_every: int = 100
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_rows", 1), ("checkpoint_every", 1), ("max_steps", 0)):
+        at_least = {"epochs": 1, "batch_rows": 1, "checkpoint_every": 1, "max_steps": 0, "workers": 0}
+        for name, least in at_least.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}. Expected a whole number of at least {least}.")
         for name in ("learning_rate", "max_grad_norm"):
@@ -146,6 +152,7 @@ class Trainer:
         self.n_steps = min(len(self._batches), self.settings.max_steps or len(self._batches))
         self._done = 0
         self._seconds = 0.0
+        self._ended = 0.0
         self._best: float | None = None
         self._identity = {
             "settings": {k: v for k, v in asdict(self.settings).items() if k not in _FREE},
@@ -171,8 +178,11 @@ class Trainer:
             The last line of the log.
         """
         line: dict[str, Any] = {}
-        while self._done < self.n_steps:
-            line = self._one_step(self._batches[self._done])
+        self._ended = time.perf_counter()
+        batches = self._batches[self._done : self.n_steps]
+        coming = Steps(self._groups, batches, self._encoder, self._step.max_pack_tokens)
+        for packs in coming.load(self.settings.workers):
+            line = self._one_step(packs)
             self._done += 1
             every = self.settings.evaluate_every
             if self._dev and (self._done == self.n_steps or (every and self._done % every == 0)):
@@ -183,6 +193,7 @@ class Trainer:
                 tell(line)
             if self._done % self.settings.checkpoint_every == 0 or self._done == self.n_steps:
                 self._write()
+            self._ended = time.perf_counter()
         self._weights.save(self._folder / "adapter", self._facts())
         return line
 
@@ -208,13 +219,13 @@ class Trainer:
                 n_ranked += len(group)
         return {"loss": total / max(n_tokens, 1), "accuracy": right / max(n_ranked, 1), "n_rows": n_ranked}
 
-    def _one_step(self, groups: Sequence[int]) -> dict[str, Any]:
-        start = time.perf_counter()
+    def _one_step(self, packs: StepPacks) -> dict[str, Any]:
+        start = self._ended
         rate = self._rate()
         for parameters in self._optimizer.param_groups:
             parameters["lr"] = rate
         self._weights.set_dropout(self.settings.dropout)
-        self._step.add([row for i in groups for row in self._encoder(self._groups[i])])
+        self._step.add_packs(packs)
         n_rows, n_tokens = self._step.n_rows, self._step.n_tokens
         loss = self._step.finish()
         masters = list(self._weights.masters.values())
@@ -222,7 +233,8 @@ class Trainer:
         self._optimizer.step()
         self._step.reset()
         self._weights.write()
-        seconds = time.perf_counter() - start
+        self._ended = time.perf_counter()
+        seconds = self._ended - start
         self._seconds += seconds
         return {
             "step": self._done + 1,

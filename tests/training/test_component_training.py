@@ -37,10 +37,9 @@ from tiny import FACTORY, build_adapter
 from torch.utils.checkpoint import checkpoint
 from typer.testing import CliRunner
 
-from spacy_relx.engine import loading
+from spacy_relx.engine import decoder, loading
 from spacy_relx.errors import ConfigError, DataError, RelxWarning, SchemaError, TrainingError
 from spacy_relx.relation import Relation
-from spacy_relx.training import gradient
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc
@@ -377,7 +376,7 @@ def test_gradient_checkpointing_is_the_same_training(tiny_llama: Path, monkeypat
         layers.append(forward)
         return checkpoint(forward, *args, **kwargs)
 
-    monkeypatch.setattr(gradient, "checkpoint", counted)
+    monkeypatch.setattr(decoder, "checkpoint", counted)
     found = taught(tiny_llama, training={"gradient_checkpointing": True})
     assert len(layers) == 3 * 2  # steps, layers
     assert_same_weights(found, expected)

@@ -22,7 +22,7 @@ from spacy_relx.training.encode import TrainRow
 from spacy_relx.training.files import replaced_folder, restore
 from spacy_relx.training.gradient import GradientStep
 from spacy_relx.training.lora import LoraWeights
-from spacy_relx.training.settings import LoraSettings
+from spacy_relx.training.lora_settings import LoraSettings
 
 if TYPE_CHECKING:
     from pathlib import Path

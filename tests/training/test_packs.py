@@ -16,9 +16,9 @@ from spacy_relx.training import gradient
 from spacy_relx.training.encode import TrainRow
 from spacy_relx.training.gradient import GradientStep
 from spacy_relx.training.lora import LoraWeights
+from spacy_relx.training.lora_settings import LoraSettings
 from spacy_relx.training.loss import pack_loss
 from spacy_relx.training.packs import make_pack, make_packs
-from spacy_relx.training.settings import LoraSettings
 
 SHARED = (1, 2, 3)
 
@@ -233,11 +233,11 @@ class Full:
         self.limit = limit
         self.sizes: list[int] = []
 
-    def __call__(self, model: Any, pack: Any) -> torch.Tensor:
+    def __call__(self, model: Any, pack: Any, *, recompute: bool) -> torch.Tensor:
         self.sizes.append(len(pack.tree))
         if len(pack.tree) > self.limit:
             raise torch.OutOfMemoryError("no memory")
-        return pack_loss(model, pack)
+        return pack_loss(model, pack, recompute=recompute)
 
 
 ROWS = [TrainRow((1, 2, i), (4, TERMINAL)) for i in range(5, 13)]

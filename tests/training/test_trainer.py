@@ -20,8 +20,8 @@ from spacy_relx.errors import ConfigError, DataError, TrainingError
 from spacy_relx.training import __main__ as command
 from spacy_relx.training import checkpoint as checkpoints
 from spacy_relx.training import gradient, lora
+from spacy_relx.training.lora_settings import LoraSettings
 from spacy_relx.training.rows import RowGroup, read_rows, write_rows
-from spacy_relx.training.settings import LoraSettings
 from spacy_relx.training.trainer import Trainer, TrainerSettings
 
 if TYPE_CHECKING:
