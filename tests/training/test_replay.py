@@ -535,8 +535,8 @@ def test_a_number_that_is_not_finite_leaves_the_checkpoint(
     before = files(checkpoint)
     loss = gradient.pack_loss
 
-    def spoiled(*arguments: Any) -> torch.Tensor:
-        value = loss(*arguments)
+    def spoiled(*arguments: Any, **keywords: Any) -> torch.Tensor:
+        value = loss(*arguments, **keywords)
         # The square root has no finite slope at 0, where its value is 0.
         return value * math.nan if what == "loss" else value + (value - value.detach()).abs().sqrt()
 
