@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 #: which makes about 15 distinct tokens a pair.
 _TOKENS = (160, 40, 8, 11)
 
+#: As the component collects documents on a GPU: while one pack is computed, the next is planned.
+_PACKS_A_POOL = 4
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure and write JSON."""
@@ -63,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
             rivals, why = _rivals(args, loaded, work, labels, stack) if i == 0 else ({}, {})
             not_run |= why
             try:
-                calls = random_llama.pooled(work, pack)
+                calls = random_llama.pooled(work, _PACKS_A_POOL * pack)
                 found[str(pack)] = measure(
                     PackedEngine(loaded, pack),
                     calls,

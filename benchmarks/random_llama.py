@@ -187,8 +187,8 @@ def questions(
     return work, labels
 
 
-def pooled(work: Sequence[Sequence[Question]], max_pack_tokens: int) -> list[list[Question]]:
-    """Documents collected into calls of about one pack, as the component collects them on a GPU."""
+def pooled(work: Sequence[Sequence[Question]], tokens: int) -> list[list[Question]]:
+    """Documents collected into calls of about so many tokens, as the component collects them."""
     from spacy_relx.engine.packing import count_tokens
 
     calls: list[list[Question]] = []
@@ -197,7 +197,7 @@ def pooled(work: Sequence[Sequence[Question]], max_pack_tokens: int) -> list[lis
     for document in work:
         pool += document
         n_tokens += count_tokens([question.prompt for question in document])
-        if n_tokens >= max_pack_tokens:
+        if n_tokens >= tokens:
             calls.append(pool)
             pool, n_tokens = [], 0
     return [*calls, pool] if pool else calls

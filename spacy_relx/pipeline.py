@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 FALLBACK_THRESHOLD = 0.5
 
 
+#: Packs that Docs are collected for on a GPU: while it is at work on one, the next is planned.
+_PACKS_A_POOL = 4
+
+
 @Language.factory(  # type: ignore[untyped-decorator]
     "llama_relation_extractor",
     assigns=["doc._.relations"],
@@ -238,11 +242,16 @@ class RelationExtractor(TrainableRelations, AskingRelations, SavedRelations, Pip
             pools = self._pools()
             if pools and isinstance(prepared, Prepared):
                 n_tokens += prepared.n_tokens
-            if not pools or len(pool) >= batch_size or n_tokens >= self._shim.engine.max_pack_tokens:
+            if not pools or len(pool) >= batch_size or n_tokens >= self._pool_tokens():
                 yield from self._finish(pool)
                 pool, n_tokens = [], 0
         if pool:
             yield from self._finish(pool)
+
+    def _pool_tokens(self) -> int:
+        """Tokens that Docs are collected for before they are answered."""
+        engine = self._shim.engine
+        return engine.max_pack_tokens * (_PACKS_A_POOL if engine.device.type == "cuda" else 1)
 
     def predict(self, docs: Iterable[Doc]) -> list[Answered]:
         """Ask about the pairs of some Docs; nothing is written.
