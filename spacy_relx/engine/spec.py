@@ -20,7 +20,7 @@ EMBEDDED_BASE = "SmolLM2-135M-Instruct"
 #: Where the Hugging Face Hub has the model that it was made from.
 EMBEDDED_BASE_ON_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 #: The packaged adapter that was trained on it; `spacy_relx.adapters` has its files.
-EMBEDDED_ADAPTER = "smollm2-general-v1"
+EMBEDDED_ADAPTER = "smollm2-general-v2"
 
 
 @dataclass(frozen=True, slots=True)
