@@ -176,6 +176,11 @@ Store: TypeAlias = KeyValueStore | FusedStore
 Attention: TypeAlias = PackAttention | FusedAttention
 
 
+def is_fused(device: torch.device) -> bool:
+    """Whether `fused` is the faster way on a device."""
+    return device.type == "cuda"
+
+
 def make_store(device: torch.device, capacity: int, shared: Store | None = None) -> Store:
     """Room for the keys and values of a pack's nodes.
 
@@ -184,7 +189,7 @@ def make_store(device: torch.device, capacity: int, shared: Store | None = None)
         capacity: Nodes that there is room for; more come in as they are needed.
         shared: Keys and values of the run that every query sees, or None.
     """
-    if device.type == "cuda":
+    if is_fused(device):
         assert not isinstance(shared, KeyValueStore)
         return FusedStore(capacity, shared)
     return KeyValueStore(capacity)
@@ -201,7 +206,7 @@ def make_attention(
         shared: Keys and values of the run that every query sees; those that `store` was made with.
         store: Where the nodes' keys and values are kept, or None if they are this pass's own (training).
     """
-    if isinstance(store, FusedStore) or (store is None and device.type == "cuda"):
+    if isinstance(store, FusedStore) or (store is None and is_fused(device)):
         return FusedAttention(plan, device, store)
     assert not isinstance(shared, FusedStore)
     return PackAttention(plan, device, shared, store)

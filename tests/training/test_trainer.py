@@ -103,6 +103,23 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(tiny_llama: Path, tmp_path:
     ]
 
 
+def test_workers_make_the_same_packs(tiny_llama: Path, tmp_path: Path) -> None:
+    train(tiny_llama, tmp_path / "plain")
+    last = train(tiny_llama, tmp_path / "ahead", workers=1, max_steps=7)
+    assert last["step"] == 7
+    train(tiny_llama, tmp_path / "ahead")
+    expected = weights_in(tmp_path / "plain" / "adapter")
+    for name, value in weights_in(tmp_path / "ahead" / "adapter").items():
+        assert torch.equal(value, expected[name]), name
+    with pytest.raises(ConfigError, match="workers is -1"):
+        TrainerSettings(workers=-1)
+
+
+def test_what_goes_wrong_in_a_worker_is_said_as_without_one(tiny_llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^A row has \d+ tokens, but at most 20 fit: 'Sentence"):
+        train(tiny_llama, tmp_path, workers=1, max_pack_tokens=20)
+
+
 def test_gradient_checkpointing_is_the_same_training(
     tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
