@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from training.conftest import TERMINAL, random_llama
 
+from spacy_relx.engine import attention, decoder
 from spacy_relx.errors import PackBudgetError
 from spacy_relx.training import gradient
 from spacy_relx.training.encode import TrainRow
@@ -69,13 +70,27 @@ def one_by_one(loaded: Any, weights: LoraWeights, rows: list[TrainRow]) -> tuple
     return total, {name: master.grad.clone() for name, master in weights.masters.items()}
 
 
+#: What is different where a GPU, or a model that is no stock Llama, is trained.
+WAYS = {
+    "as it is": (),
+    "a GPU's attention": ((attention, "is_fused", True),),
+    "the model's own forward": ((decoder, "is_stock", False),),
+}
+
+
 @given(train_rows(), st.integers(min_value=16, max_value=80))
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_loss_and_gradients_are_those_of_the_rows_one_by_one(model: Any, rows: list[TrainRow], max_tokens: int) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_loss_and_gradients_are_those_of_the_rows_one_by_one(
+    model: Any, way: str, rows: list[TrainRow], max_tokens: int
+) -> None:
     loaded, weights = model
     expected, gradients = one_by_one(loaded, weights, rows)
     step = GradientStep(loaded, weights, max_tokens)
-    total = step.add(rows)
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name, answer in WAYS[way]:
+            patch.setattr(module, name, lambda _, answer=answer: answer)
+        total = step.add(rows)
     assert total == pytest.approx(expected, rel=1e-5)
     assert step.n_rows == len(rows)
     assert step.n_label_tokens == sum(len(row.answer) for row in rows)
