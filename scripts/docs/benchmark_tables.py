@@ -40,14 +40,56 @@ def _suite_facts(run: dict[str, Any]) -> str:
         f"**{run['shots']} demonstrations, {run['model']['dtype']}**: {main['pairs']:,} pairs of {main['documents']} "
         f"sentences, {tokens['in_prompts']:,} tokens in the prompts, {tokens['computed']:,} computed "
         f"({tokens['computed_a_pair']:.1f} a pair).",
-        f"{share['median']:.0%} of the limit ({share['min']:.0%} to {share['max']:.0%}). Where the time goes: "
-        + ", ".join(f"{name} {part:.0%}" for name, part in main["time"]["shares"].items())
-        + ".",
+        f"{share['median']:.0%} of the limit ({share['min']:.0%} to {share['max']:.0%}). {_time(main)}",
         f"Loading takes {run['load_seconds']:.1f} s, the first answer after it {main['first_answer_seconds']:.2f} s; "
         f"the process held {main['memory']['process_peak_mib']:,.0f} MiB at most.",
-        *(f"Not run: {name}. {cell(why)}" for name, why in run["not_run"].items()),
+        *_not_run(run),
     ]
     return "\n\n".join(facts)
+
+
+def _time(main: dict[str, Any]) -> str:
+    parts = main["time"]["shares"].items()
+    return "Where the time goes: " + ", ".join(f"{name} {part:.0%}" for name, part in parts) + "."
+
+
+def _not_run(run: dict[str, Any]) -> list[str]:
+    return [f"Not run: {name}. {cell(why)}" for name, why in run["not_run"].items()]
+
+
+def gpu() -> str:
+    """Speed and memory on a GPU by pack size, and the rivals beside the default size."""
+    parts = [_gpu_run(run) for _, run in results("gpu")]
+    return "\n\n".join(parts) + sources("gpu") if parts else "Not measured yet."
+
+
+def _gpu_run(run: dict[str, Any]) -> str:
+    packs = sorted((int(size), pack) for size, pack in run["packs"].items())
+    head = ("tokens of a pack", "pairs a second", "tokens computed a pair", "share of the limit", "peak allocated, MiB")
+    parts = [table(head, [_gpu_row(size, pack, size == run["default_pack"]) for size, pack in packs])]
+    # The rivals ran beside one size, which is the default's wherever that was measured.
+    parts += [_gpu_rivals(size, pack) for size, pack in packs if pack["rivals"]]
+    return "\n\n".join([*parts, *_not_run(run)])
+
+
+def _gpu_row(size: int, pack: dict[str, Any], is_default: bool) -> tuple[str, ...]:
+    share = pack["limit"]["share_reached"]
+    peak = pack["memory"].get("cuda_peak_allocated_mib")
+    return (
+        f"{size:,} (default)" if is_default else f"{size:,}",
+        spread(pack["pairs_per_second"]),
+        f"{pack['tokens']['computed_a_pair']:.1f}",
+        f"{share['median']:.0%} ({share['min']:.0%} to {share['max']:.0%})",
+        "" if peak is None else f"{peak:,.0f}",
+    )
+
+
+def _gpu_rivals(size: int, pack: dict[str, Any]) -> str:
+    counts = ", ".join(f"{rival['pairs']} by `{name}`" for name, rival in pack["rivals"].items())
+    return (
+        f"At packs of {size:,} tokens, {pack['pairs']:,} pairs of {pack['documents']} documents by the engine, "
+        f"{counts}, in turn:\n\n{_rival_table(pack)}\n\n{_time(pack)}"
+    )
 
 
 def sweeps() -> str:
@@ -99,7 +141,7 @@ def training() -> str:
 
 def others() -> str:
     """Results of kinds that have no table above."""
-    kinds = ("suite", "exactness", "training_speed")
+    kinds = ("suite", "gpu", "exactness", "training_speed")
     shown = [name for kind in kinds for name, _ in results(kind)]
     parts = []
     for name, run in results(""):
@@ -116,7 +158,11 @@ def results(kind: str) -> list[tuple[str, dict[str, Any]]]:
 
 def spread(measured: dict[str, float]) -> str:
     """A median with its range."""
-    return f"{measured['median']:.1f} ({measured['min']:.1f} to {measured['max']:.1f})"
+    median, least, most = (
+        f"{measured[name]:,.0f}" if measured[name] >= 1000 else f"{measured[name]:.1f}"
+        for name in ("median", "min", "max")
+    )
+    return f"{median} ({least} to {most})"
 
 
 def origin(name: str) -> str:
@@ -161,6 +207,7 @@ def indented(text: str) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "benchmark-rivals": rivals,
+    "benchmark-gpu": gpu,
     "benchmark-sweeps": sweeps,
     "benchmark-exactness": exactness,
     "benchmark-training": training,
