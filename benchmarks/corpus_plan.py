@@ -2,10 +2,10 @@
 
     python benchmarks/corpus_plan.py --documents 1e9
 
-Prints Markdown. The speed of a processor is read from a measurement in benchmarks/results; the others are what-ifs, to
-be replaced with `--speed` by what `python -m spacy relx benchmark` says of your machine, model and labels. Everything
-else is an assumption with an option of its own. An actor is one process: while the other components of its pipeline
-work, the entity recogniser above all, its GPU waits.
+Prints Markdown. The speeds of a processor and of an H100 are read from measurements in benchmarks/results; those of
+smaller GPUs are what-ifs, to be replaced with `--speed` by what `python -m spacy relx benchmark` says of your machine,
+model and labels. Everything else is an assumption with an option of its own. An actor is one process: while the other
+components of its pipeline work, the entity recogniser above all, its GPU waits.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-MEASURED = Path(__file__).parent / "results" / "suite.2shot.bfloat16.json"
+RESULTS = Path(__file__).parent / "results"
 
 #: Bytes of a JSON line beside its text, and of one entity and one relation in it: counted on lines of `annotate`.
 LINE, ENTITY, RELATION = 155, 100, 270
@@ -23,7 +24,7 @@ LINE, ENTITY, RELATION = 155, 100, 270
 PARQUET_SHARE = 0.3
 
 #: Assumptions; prices differ by provider and by the day.
-PROCESSOR_DOLLARS, GPU_DOLLARS = 0.08, 2.0
+PROCESSOR_DOLLARS, GPU_DOLLARS, H100_DOLLARS = 0.08, 1.0, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,8 @@ def plan(args: argparse.Namespace) -> str:
         f"{_count(n_blocks)} files of {_count(args.block_size)} documents. With {args.failing:g} failing documents in "
         f"a million, {_count(args.documents * args.failing / 1e6)} are listed with their errors. An actor dies every "
         f"{args.hours_between_deaths:g} hours, and a new one works after {args.start_seconds:g} seconds. A processor's "
-        f"actor costs ${PROCESSOR_DOLLARS:g} an hour, a GPU's ${GPU_DOLLARS:g}. The pipeline's other components "
-        f"do {args.rest:g} documents a second in each.",
+        f"actor costs ${PROCESSOR_DOLLARS:g} an hour, an H100's ${H100_DOLLARS:g}, a smaller GPU's ${GPU_DOLLARS:g}. "
+        f"The pipeline's other components do {args.rest:g} documents a second in each.",
         "",
         f"| an actor | pairs a second | actor hours | of them for pairs | dollars | days with {args.actors} actors | "
         "a block takes | actors that die | work done again |",
@@ -96,9 +97,22 @@ def _bytes(value: float) -> str:
     return f"{value / 1e12:.3g} TB" if value >= 1e12 else f"{value / 1e9:.3g} GB"
 
 
-def _measured() -> Speed:
-    result = json.loads(MEASURED.read_text(encoding="utf8"))
-    return Speed("2 threads, SmolLM2 (measured)", result["main"]["pairs_per_second"]["median"], PROCESSOR_DOLLARS)
+def _measured() -> list[Speed]:
+    processor, gpu = _result("suite.2shot.bfloat16")["main"], _result("gpu")
+    of_default_pack = gpu["packs"][str(gpu["default_pack"])]
+    return [
+        Speed("2 threads, SmolLM2 (measured)", processor["pairs_per_second"]["median"], PROCESSOR_DOLLARS),
+        Speed(
+            "one H100, Llama-3.2-3B's shape in NF4 (measured)",
+            of_default_pack["pairs_per_second"]["median"],
+            H100_DOLLARS,
+        ),
+    ]
+
+
+def _result(name: str) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf8"))
+    return result
 
 
 def _speed(text: str) -> Speed:
@@ -108,7 +122,7 @@ def _speed(text: str) -> Speed:
 
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    what_if = [Speed("a GPU, if it does", pairs, GPU_DOLLARS) for pairs in (500.0, 2000.0, 8000.0)]
+    what_if = [Speed("a smaller GPU, if it does", pairs, GPU_DOLLARS) for pairs in (500.0, 1500.0)]
     parser.add_argument(
         "--speed", type=_speed, action="append", metavar="NAME:PAIRS_A_SECOND:DOLLARS_AN_HOUR", help="an actor"
     )
@@ -126,7 +140,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--start-seconds", type=float, default=60, help="until a new actor works")
     parser.add_argument("--failing", type=float, default=10, help="documents in a million")
     args = parser.parse_args(arguments)
-    args.speed = args.speed or [_measured(), *what_if]
+    args.speed = args.speed or [*_measured(), *what_if]
     return args
 
 
