@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from spacy_relx.distributed.annotate import Job, Report, Worker, annotate_blocks
 from spacy_relx.distributed.blocks import Block
-from spacy_relx.errors import ConfigError, RelxError
+from spacy_relx.errors import ConfigError, RelxError, RelxWarning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +47,7 @@ def annotate_on_ray(
             something that pickles, and what it needs has to be installed on every machine.
         source: As for `annotate_blocks`.
         output: As for `annotate_blocks`.
-        n_actors: Actors; None: as many as the cluster has room for.
+        n_actors: Actors; None: as many as the cluster has room for. More than that wait for it to grow, with a warning.
         cpus_per_actor: Processors that an actor takes; torch uses so many threads.
         gpus_per_actor: GPUs that an actor takes; 1 with `device = "auto"` in the model block puts each on its own.
         address: Of a cluster; None: the environment variable RAY_ADDRESS, else this machine.
@@ -66,7 +67,7 @@ def annotate_on_ray(
     def run_blocks(job: Job, blocks: list[Block]) -> Iterator[Report]:
         with connected(address):
             ray.data.DataContext.get_current().enable_progress_bars = False  # of its own; ours counts documents
-            size = n_actors or _room(ray.cluster_resources(), cpus_per_actor, gpus_per_actor)
+            size = _size(n_actors, ray.cluster_resources(), cpus_per_actor, gpus_per_actor)
             dataset = ray.data.from_items(
                 [asdict(block) for block in blocks], override_num_blocks=min(len(blocks), _MOST_PIECES)
             ).map_batches(
@@ -132,14 +133,23 @@ class _Actor:
         return {name: [report[name] for report in reports] for name in reports[0]}
 
 
-def _room(resources: dict[str, float], cpus: float, gpus: float) -> int:
-    """How many actors fit into a cluster."""
+def _size(n_actors: int | None, resources: dict[str, float], cpus: float, gpus: float) -> int:
+    """How many actors to ask for: so many, or as many as fit into a cluster."""
     wanted = {"CPU": cpus, "GPU": gpus}
-    fits = [int(resources.get(name, 0) // amount) for name, amount in wanted.items() if amount]
-    if not fits or min(fits) < 1:
-        have = ", ".join(f"{resources.get(name, 0):g} {name}" for name in wanted)
-        raise ConfigError(f"An actor takes {cpus:g} CPU and {gpus:g} GPU, and the cluster has {have}. Ask for less.")
-    return min(fits)
+    room = min((int(resources.get(name, 0) // amount) for name, amount in wanted.items() if amount), default=0)
+    have = ", ".join(f"{resources.get(name, 0):g} {name}" for name in wanted)
+    takes = f"An actor takes {cpus:g} CPU and {gpus:g} GPU, and the cluster has {have}"
+    if n_actors is None and room < 1:
+        raise ConfigError(f"{takes}. Ask for less.")
+    if n_actors is not None and room < n_actors:
+        # No error: a cluster may grow when more is asked of it.
+        warnings.warn(
+            f"{takes}: of the {n_actors} actors, {room} fit. The others wait until it grows; ask for fewer, or for "
+            "less in each, if it does not.",
+            RelxWarning,
+            stacklevel=2,
+        )
+    return n_actors or room
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -17,8 +17,8 @@ from test_blocks import TEXTS, rows, write_corpus
 from tiny import pipeline
 
 from spacy_relx.distributed.annotate import annotate_blocks
-from spacy_relx.distributed.ray_data import _room, annotate_on_ray, connected
-from spacy_relx.errors import ConfigError, DataError
+from spacy_relx.distributed.ray_data import _size, annotate_on_ray, connected
+from spacy_relx.errors import ConfigError, DataError, RelxWarning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,11 +98,18 @@ def test_what_a_cluster_cannot_do(cluster: Any, tiny_llama: Path, tmp_path: Path
 
 def test_room_for_actors() -> None:
     box = {"CPU": 64.0, "GPU": 8.0}
-    assert _room(box, 1, 1) == 8
-    assert _room(box, 4, 0) == 16
-    assert _room(box, 1, 0.5) == 16
+    assert _size(None, box, 1, 1) == 8
+    assert _size(None, box, 4, 0) == 16
+    assert _size(None, box, 1, 0.5) == 16
     with pytest.raises(ConfigError, match="An actor takes 100 CPU"):
-        _room(box, 100, 0)
+        _size(None, box, 100, 0)
+    assert _size(16, box, 4, 0) == 16
+    with pytest.warns(
+        RelxWarning, match=r"An actor takes 1 CPU and 1 GPU, and the cluster has .* of the 9 actors, 8 fit"
+    ):
+        assert _size(9, box, 1, 1) == 9
+    with pytest.warns(RelxWarning, match="of the 1 actors, 0 fit. The others wait until it grows"):
+        assert _size(1, {"CPU": 4}, 1, 1) == 1
 
 
 class FakeRay(SimpleNamespace):
