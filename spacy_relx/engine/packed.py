@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -17,6 +15,7 @@ from spacy_relx.engine import decoder, label_trie, packing, prefix_tree, search
 from spacy_relx.engine.attention import Store, install, make_attention, make_store, own_forward
 from spacy_relx.engine.halving import in_halves
 from spacy_relx.engine.output import OutputHead
+from spacy_relx.engine.pack import Pack
 from spacy_relx.engine.types import (
     DEFAULT_NEW_TOKENS,
     FreeAnswer,
@@ -32,7 +31,7 @@ from spacy_relx.engine.workers import prepare_worker
 from spacy_relx.errors import PackBudgetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from spacy_relx.engine.loading import LoadedModel
 
@@ -107,7 +106,7 @@ class PackedEngine:
             PackBudgetError: If one prompt exceeds the pack budget, or does not fit into memory alone.
         """
 
-        def answer(pack: _Pack[Question]) -> list[Ranking]:
+        def answer(pack: Pack[Question]) -> list[Ranking]:
             session = _PackSession(self, pack, labels)
             tries = {allowed: label_trie.build(labels, allowed) for allowed in {question.allowed for question in pack}}
             of_prompt = [tries[question.allowed] for question in pack]
@@ -126,21 +125,21 @@ class PackedEngine:
             max_new_tokens: Most tokens of an answer.
         """
 
-        def answer(pack: _Pack[Prompt]) -> list[FreeAnswer]:
+        def answer(pack: Pack[Prompt]) -> list[FreeAnswer]:
             return _PackSession(self, pack, None).decode(stop_ids, max_new_tokens)
 
         return self._in_packs(prompts, prompts, answer)
 
     def _in_packs(
-        self, items: Sequence[_T], prompts: Sequence[Prompt], answer: Callable[[_Pack[_T]], list[_Result]]
+        self, items: Sequence[_T], prompts: Sequence[Prompt], answer: Callable[[Pack[_T]], list[_Result]]
     ) -> list[_Result]:
         if not items:
             return []
         self._check_lengths(prompts)
         pack = None
-        packs: list[_Pack[_T]] = []
+        packs: list[Pack[_T]] = []
         for part in reversed(list(packing.split_by_budget(prompts, self.max_pack_tokens))):
-            pack = _Pack(items[part.start : part.stop], prompts[part.start : part.stop], following=pack)
+            pack = Pack(items[part.start : part.stop], prompts[part.start : part.stop], following=pack)
             packs.insert(0, pack)
         results: list[_Result] = []
         with self.lock, torch.inference_mode():
@@ -200,46 +199,6 @@ class PackedEngine:
         return hidden
 
 
-class _Pack(Sequence[_T]):
-    """Items that are answered together. A part of them is a pack of its own.
-
-    Args:
-        items: What is asked.
-        prompts: Its prompts.
-        following: The pack that is answered next, or None.
-    """
-
-    def __init__(self, items: Sequence[_T], prompts: Sequence[Prompt], following: _Pack[_T] | None = None) -> None:
-        self._items = items
-        self.prompts = prompts
-        self.following = following
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return _Pack(self._items[index], self.prompts[index])
-        return self._items[index]
-
-    @cached_property
-    def run(self) -> TokenIds:
-        """The kept run that all prompts begin with; prompts that begin differently are one tree all the same."""
-        first = self.prompts[0]
-        run = first.ids[: first.n_shared]
-        return run if all(prompt.ids[: prompt.n_shared] == run for prompt in self.prompts) else ()
-
-    @cached_property
-    def tree(self) -> prefix_tree.PrefixTree:
-        """The tokens behind the run."""
-        return prefix_tree.build([prompt.ids[len(self.run) :] for prompt in self.prompts])
-
-    @cached_property
-    def plan(self) -> packing.AttentionPlan:
-        """Who attends to whom in the tree."""
-        return packing.plan_tree(self.tree)
-
-
 @dataclass(frozen=True, slots=True)
 class _Appended:
     """A token appended after the pack: its node in the store, its position, and the appended nodes it sees."""
@@ -252,7 +211,7 @@ class _Appended:
 class _PackSession:
     """One pack and the tokens appended to its prompts: the `LabelModel` of the search."""
 
-    def __init__(self, engine: PackedEngine, pack: _Pack[Any], labels: LabelIds | None) -> None:
+    def __init__(self, engine: PackedEngine, pack: Pack[Any], labels: LabelIds | None) -> None:
         self._engine = engine
         self._head = engine._head
         self._n_shared = len(pack.run)
