@@ -54,6 +54,10 @@ class Encoder:
         self._max_tokens = max_tokens
         self._chat = lru_cache(_N_TEMPLATES)(self._make_chat)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # For worker processes, which make templates of their own: a cache does not pickle.
+        return Encoder, (self._tokenizer, self._kwargs, self._max_tokens)
+
     def chat(self, turns: tuple[tuple[str, str], ...]) -> ChatTemplate:
         """The chat template around a question that follows these turns."""
         return self._chat(turns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+import pickle
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,10 @@ from spacy_relx.errors import ConfigError, DataError, TrainingError
 from spacy_relx.training import __main__ as command
 from spacy_relx.training import checkpoint as checkpoints
 from spacy_relx.training import gradient, lora
+from spacy_relx.training.encode import Encoder
 from spacy_relx.training.lora_settings import LoraSettings
 from spacy_relx.training.rows import RowGroup, read_rows, write_rows
+from spacy_relx.training.steps import Steps
 from spacy_relx.training.trainer import Trainer, TrainerSettings
 
 if TYPE_CHECKING:
@@ -103,6 +106,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(tiny_llama: Path, tmp_path:
     ]
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # of Python 3.12, where Linux forks
 def test_workers_make_the_same_packs(tiny_llama: Path, tmp_path: Path) -> None:
     train(tiny_llama, tmp_path / "plain")
     assert train(tiny_llama, tmp_path / "ahead", workers=1)["step"] == 12
@@ -113,6 +117,16 @@ def test_workers_make_the_same_packs(tiny_llama: Path, tmp_path: Path) -> None:
         TrainerSettings(workers=-1)
 
 
+def test_steps_go_to_a_worker_on_systems_that_do_not_fork(tiny_llama: Path) -> None:
+    steps = Steps(GROUPS, [[0, 1], [2]], Encoder(load(tiny_llama).tokenizer, {"date": "today"}, 99), 64)
+    there = pickle.loads(pickle.dumps(steps))
+    for number in (0, 1):
+        for (rows, pack), (others, other) in zip(steps[number], there[number], strict=True):
+            assert rows == others
+            assert pack.tokens.tolist() == other.tokens.tolist()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_what_goes_wrong_in_a_worker_is_said_as_without_one(tiny_llama: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^A row has \d+ tokens, but at most 20 fit: 'Sentence"):
         train(tiny_llama, tmp_path, workers=1, max_pack_tokens=20)
