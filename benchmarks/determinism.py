@@ -44,16 +44,14 @@ def main(arguments: list[str] | None = None) -> None:
 
     adapter = args.adapter or (EMBEDDED_ADAPTER if args.base == EMBEDDED_BASE else None)
     runs: dict[str, dict[str, Any]] = {}
+    found: dict[str, list[tuple[int, float]]] = {}
     for name in args.runs:
         loaded = load_model(ModelSpec(args.base, adapter, device=args.device, **RUNS[name]))
-        first = answers(loaded, args.conll04, args.pairs)
-        runs[name] = {
-            "model": model_facts(loaded),
-            "answers": first,
-            "same_again": answers(loaded, args.conll04, args.pairs) == first,
-        }
-    changes = {f"{a} and {b}": compare(runs[a]["answers"], runs[b]["answers"]) for a, b in combinations(runs, 2)}
-    n_pairs = len(runs[args.runs[0]]["answers"])
+        found[name] = answers(loaded, args.conll04, args.pairs)
+        same_again = answers(loaded, args.conll04, args.pairs) == found[name]
+        runs[name] = {"model": model_facts(loaded), "same_again": same_again}
+    changes = {f"{a} and {b}": compare(found[a], found[b]) for a, b in combinations(found, 2)}
+    n_pairs = len(found[args.runs[0]])
     results.write(args.out, {**provenance(), "pairs": n_pairs, "changes": changes, "runs": runs})
     for name, run in runs.items():
         if not run["same_again"]:
