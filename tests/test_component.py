@@ -383,13 +383,13 @@ def test_a_doc_that_cannot_be_prepared_or_written_is_isolated(tokenizer: Any, de
     assert errors == ["candidates", "writing"]
 
 
-def test_a_full_pack_is_answered_before_more_documents_are_read(tokenizer: Any) -> None:
+def test_four_full_packs_are_answered_before_more_documents_are_read(tokenizer: Any) -> None:
     nlp, engine = make(tokenizer, {(APPLE, JOBS): {"founded_by": 0.9}}, engine={"device": "cuda"})
     component = nlp.get_pipe(FACTORY)
     with nlp.select_pipes(disable=[FACTORY]):
         ready = list(nlp.pipe([SENTENCE] * 9))
     per_doc = component._prepare(ready[0]).n_tokens
-    engine.max_pack_tokens = 3 * per_doc
+    engine.max_pack_tokens = per_doc
     read = []
 
     def stream() -> Any:
@@ -400,7 +400,7 @@ def test_a_full_pack_is_answered_before_more_documents_are_read(tokenizer: Any) 
     answered = component.pipe(stream(), batch_size=1000)
     first = next(answered)
     assert first is ready[0]
-    assert len(read) == 3
+    assert len(read) == 4
     assert len(list(answered)) == 8
     assert len(engine.calls) == 3
 
