@@ -77,7 +77,9 @@ def install(app: FastAPI) -> None:
         )
 
     async def failed(request: Request, error: Exception) -> JSONResponse:
-        return problem(500, "The service failed at this request; its log says why.")
+        # The web server ends the connection after an error that was not foreseen; a client that was not told would send
+        # its next request into the closing one.
+        return problem(500, "The service failed at this request; its log says why.", headers={"Connection": "close"})
 
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, refused)

@@ -271,6 +271,7 @@ def test_a_model_that_fails_is_a_problem_and_the_service_goes_on(tokenizer: Any)
     with serving(nlp) as running:
         response = running.post("Apple is in Cupertino.")
         assert response.status_code == 500
+        assert response.headers["connection"] == "close"
         assert "gone" not in response.text
         assert response.json()["title"] == "Internal Server Error"
         assert len(found(running.post(TEXT))[0]) == 2
