@@ -28,6 +28,7 @@ from spacy_relx.benchmark.machine import model_facts, provenance
 from spacy_relx.benchmark.rivals import NAMES, answer_tokens, generate, some_pairs
 from spacy_relx.benchmark.timing import Summary, interleave
 from spacy_relx.engine.packed import DEFAULT_PACK_TOKENS, PackedEngine
+from spacy_relx.engine.packing import PACKS_A_POOL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
 #: Tokens of the shared run, a sentence, a head, a tail with what follows it: about those of CoNLL04's 0-shot prompts,
 #: which makes about 15 distinct tokens a pair.
 _TOKENS = (160, 40, 8, 11)
-
-#: As the component collects documents on a GPU: while one pack is computed, the next is planned.
-_PACKS_A_POOL = 4
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -66,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
             rivals, why = _rivals(args, loaded, work, labels, stack) if i == 0 else ({}, {})
             not_run |= why
             try:
-                calls = random_llama.pooled(work, _PACKS_A_POOL * pack)
+                calls = random_llama.pooled(work, PACKS_A_POOL * pack)
                 found[str(pack)] = measure(
                     PackedEngine(loaded, pack),
                     calls,

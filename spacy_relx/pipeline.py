@@ -16,6 +16,7 @@ from spacy.pipeline import Pipe
 from spacy_relx import relation as relations
 from spacy_relx.answers import Answered, AnswerRules
 from spacy_relx.asking import AskingRelations, Prepared
+from spacy_relx.engine.packing import PACKS_A_POOL
 from spacy_relx.errors import ConfigError
 from spacy_relx.licences import add_to_meta
 from spacy_relx.saving import SavedRelations
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
 
 #: Used where neither the component, nor a label, nor the adapter says otherwise.
 FALLBACK_THRESHOLD = 0.5
-
-
-#: Packs that Docs are collected for on a GPU: while it is at work on one, the next is planned.
-_PACKS_A_POOL = 4
 
 
 @Language.factory(  # type: ignore[untyped-decorator]
@@ -251,7 +248,7 @@ class RelationExtractor(TrainableRelations, AskingRelations, SavedRelations, Pip
     def _pool_tokens(self) -> int:
         """Tokens that Docs are collected for before they are answered."""
         engine = self._shim.engine
-        return engine.max_pack_tokens * (_PACKS_A_POOL if engine.device.type == "cuda" else 1)
+        return engine.max_pack_tokens * (PACKS_A_POOL if engine.device.type == "cuda" else 1)
 
     def predict(self, docs: Iterable[Doc]) -> list[Answered]:
         """Ask about the pairs of some Docs; nothing is written.

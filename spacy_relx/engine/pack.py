@@ -20,13 +20,15 @@ class Pack(Sequence[_T]):
     Args:
         items: What is asked.
         prompts: Its prompts.
+
+    Attributes:
         following: The pack that is answered next, or None.
     """
 
-    def __init__(self, items: Sequence[_T], prompts: Sequence[Prompt], following: Pack[_T] | None = None) -> None:
+    def __init__(self, items: Sequence[_T], prompts: Sequence[Prompt]) -> None:
         self._items = items
         self.prompts = prompts
-        self.following = following
+        self.following: Pack[_T] | None = None
 
     def __len__(self) -> int:
         return len(self._items)

@@ -136,17 +136,18 @@ class PackedEngine:
         if not items:
             return []
         self._check_lengths(prompts)
-        pack = None
-        packs: list[Pack[_T]] = []
-        for part in reversed(list(packing.split_by_budget(prompts, self.max_pack_tokens))):
-            pack = Pack(items[part.start : part.stop], prompts[part.start : part.stop], following=pack)
-            packs.insert(0, pack)
+        parts = [slice(r.start, r.stop) for r in packing.split_by_budget(prompts, self.max_pack_tokens)]
+        pack = Pack(items[parts[0]], prompts[parts[0]])
         results: list[_Result] = []
         with self.lock, torch.inference_mode():
             prepare_worker(self.device.type)
-            for pack in packs:
-                parts = in_halves(pack, answer, self._forget_failed_pack, _ADVICE)  # type: ignore[arg-type]
-                results.extend(result for part in parts for result in part)
+            for part in (*parts[1:], None):
+                following = None if part is None else Pack(items[part], prompts[part])
+                pack.following = following
+                answers = in_halves(pack, answer, self._forget_failed_pack, _ADVICE)  # type: ignore[arg-type]
+                results.extend(result for some in answers for result in some)
+                if following is not None:
+                    pack = following  # what is answered goes, its tree and plan with it
             self.work.n_prompts += len(prompts)
             self.work.n_prompt_tokens += sum(len(prompt.ids) for prompt in prompts)
         return results

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 #: entries; 64 and 128 are equally fast on the processors tried.
 BLOCK_TOKENS = 96
 
+#: Packs that documents are collected for on a GPU: while it is at work on one, the next is planned.
+PACKS_A_POOL = 4
+
 #: Blocks are computed together when the keys of the smallest are at least this share of the keys of the largest.
 _BUCKET_FILL = 0.7
 

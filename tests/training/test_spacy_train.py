@@ -116,8 +116,11 @@ def test_a_trained_pipeline_is_trained_on(tiny_llama: Path, tmp_path: Path) -> N
     _, rows = trained(easy_learner(tiny_llama), corpus, tmp_path / "first", **settings)
     config = train_config(easy_learner(tiny_llama), corpus, **settings | {"max_steps": 3, "eval_frequency": 3})
     config["components"][FACTORY] = {"source": str(tmp_path / "first" / "model-last")}
+    nlp = init_nlp(config)
+    untouched = nlp.evaluate(examples(annotated(EASY)))["rel_micro_f"]
+    assert 100 * untouched == pytest.approx(float(rows[-1][-2]), abs=0.01) == 100
     out = io.StringIO()
-    train(init_nlp(config), None, stdout=out, stderr=io.StringIO())
+    train(nlp, None, stdout=out, stderr=io.StringIO())
     again = table(out.getvalue())[1]
     assert float(again[0][2]) < float(rows[0][2]) / 3
     assert float(again[-1][-1]) > float(rows[0][-1])
