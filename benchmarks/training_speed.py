@@ -4,7 +4,9 @@
     python benchmarks/training_speed.py rows.jsonl --out benchmarks/results/training_speed.0shot.json
 
 Both train a LoRA adapter of the same shape on copies of the same model, in the same number format, with AdamW, no
-dropout, and the same least number of rows in a step. The Trainer gets rows sorted by length and right-padded batches.
+dropout, and as many optimiser steps. The Trainer gets rows sorted by length and right-padded batches; a step of more
+rows than `--trainer-batch` is accumulated from several, since padded rows of long prompts are soon too large for the
+memory.
 """
 
 from __future__ import annotations
@@ -57,8 +59,8 @@ def packed(
     return run, loaded, step.max_pack_tokens
 
 
-def trainer(spec: ModelSpec, rows: Sequence[TrainRow], lora: LoraSettings, batch: int) -> Callable[[], None]:
-    """One pass over the rows with transformers' Trainer and PEFT."""
+def trainer(spec: ModelSpec, rows: Sequence[TrainRow], lora: LoraSettings, batch: int, most: int) -> Callable[[], None]:
+    """One pass over the rows with transformers' Trainer and PEFT: steps of `batch` rows, at most `most` at a time."""
     import_bitsandbytes()
     from peft import LoraConfig, get_peft_model
     from transformers import PrinterCallback, Trainer, TrainingArguments
@@ -88,11 +90,14 @@ def trainer(spec: ModelSpec, rows: Sequence[TrainRow], lora: LoraSettings, batch
             ),
         }
 
+    parts = math.ceil(batch / most)
+
     def run() -> None:
         with tempfile.TemporaryDirectory() as folder:
             arguments = TrainingArguments(
                 output_dir=folder,
-                per_device_train_batch_size=batch,
+                per_device_train_batch_size=math.ceil(batch / parts),
+                gradient_accumulation_steps=parts,
                 num_train_epochs=1,
                 learning_rate=RATE,
                 use_cpu=spec.device == "cpu",
@@ -132,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     batch = math.ceil(len(rows) / len(steps))  # as many optimiser steps for both
 
     ours, loaded, budget = packed(spec, steps, lora)
-    theirs = trainer(spec, rows, lora, batch)
+    theirs = trainer(spec, rows, lora, batch, options.trainer_batch)
     seconds = interleave({"packed": ours, "trainer": theirs}, options.rounds, progress=print)
     result = {
         **provenance(),
@@ -142,6 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
             "n_rows": len(rows),
             "n_steps": len(steps),
             "batch": batch,
+            "trainer_batch": math.ceil(batch / math.ceil(batch / options.trainer_batch)),
             "prompt_tokens_per_row": sum(len(row.prompt) for row in rows) / len(rows),
             "tokens": sum(len(row.read) for row in rows),
             "tokens_computed": sum(len(pack.tree) for step in steps for pack in make_packs(step, budget)),
@@ -168,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--batch-rows", type=int, default=8)
+    parser.add_argument("--trainer-batch", type=int, default=16, help="padded rows (default: %(default)s)")
     parser.add_argument("--limit", type=int, default=160, help="rows (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0)
