@@ -134,8 +134,9 @@ def training() -> str:
     for _, run in results("training_speed"):
         sizes = f"{run['rows']['tokens']:,} → {run['rows']['tokens_computed']:,}"
         speeds = [spread(run["rows_per_second"][who]) for who in ("packed", "trainer")]
-        rows.append((run["rows"]["file"], sizes, *speeds, spread(run["packed_over_trainer"])))
-    head = ("rows", "tokens of the rows → computed", "rows a second, packed", "rows a second, trainer", "times")
+        in_step = f"{run['rows']['n_rows'] / run['rows']['n_steps']:.0f}"
+        rows.append((run["rows"]["file"], in_step, sizes, *speeds, spread(run["packed_over_trainer"])))
+    head = ("rows", "rows of a step", "tokens of the rows → computed", "rows a second, packed", "rows a second, trainer", "times")
     return table(head, rows) + sources("training_speed")
 
 
