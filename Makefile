@@ -86,7 +86,9 @@ audit: $(VENV)/.installed-dev
 	mkdir -p dist
 	$(BIN)/cyclonedx-py environment --output-file dist/sbom.cdx.json $(VENV)-audit/bin/python
 	$(BIN)/pip-licenses --python $(VENV)-audit/bin/python --from=mixed --partial-match --fail-on "GPL;AGPL;SSPL;BUSL"
-	$(BIN)/pip-audit --path $$($(VENV)-audit/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+	$(VENV)-audit/bin/python -m pip list --format freeze --exclude spacy-relx --exclude pip | sed 's/+.*//' \
+		> dist/installed.txt
+	$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement dist/installed.txt
 
 # The tests on the oldest and newest releases of what this package needs, and on other Pythons.
 nox: $(VENV)/.installed-dev
