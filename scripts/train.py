@@ -80,11 +80,13 @@ def main(
     dataset: Annotated[str, typer.Argument(help=", ".join(RECIPES))],
     output: Annotated[Path, typer.Option(help="Where spaCy writes model-best and model-last.")],
     config: Annotated[Path, typer.Option(help="The config.")] = ROOT / "configs" / "train_lora.cfg",
-    steps: Annotated[int, typer.Option(help="Optimiser steps; 0: as the recipe says.")] = 0,
+    steps: Annotated[int, typer.Option(min=0, help="Optimiser steps, an even number; 0: as the recipe says.")] = 0,
 ) -> None:
     """Train, and draw the losses and scores; the same command goes on after a kill."""
     if dataset not in RECIPES:
         sys.exit(f"There is no recipe for {dataset!r}. Expected one of: {', '.join(RECIPES)}.")
+    if steps % 2:
+        sys.exit(f"{steps} steps. Expected an even number: the documents are scored halfway and after the last one.")
     recipe = RECIPES[dataset]
     if steps:
         recipe = replace(recipe, steps=steps)

@@ -136,7 +136,14 @@ def training() -> str:
         speeds = [spread(run["rows_per_second"][who]) for who in ("packed", "trainer")]
         in_step = f"{run['rows']['n_rows'] / run['rows']['n_steps']:.0f}"
         rows.append((run["rows"]["file"], in_step, sizes, *speeds, spread(run["packed_over_trainer"])))
-    head = ("rows", "rows of a step", "tokens of the rows → computed", "rows a second, packed", "rows a second, trainer", "times")
+    head = (
+        "rows",
+        "rows of a step",
+        "tokens of the rows → computed",
+        "rows a second, packed",
+        "rows a second, trainer",
+        "times",
+    )
     return table(head, rows) + sources("training_speed")
 
 
