@@ -130,7 +130,7 @@ def build_llama32_gentune(
     return model
 
 
-def build_cached(model: Model, path: str | None = None, max_bytes: int = DEFAULT_CACHE_BYTES) -> Model:
+def build_cached(model: Any, path: str | None = None, max_bytes: int = DEFAULT_CACHE_BYTES) -> Model:
     """Create `spacy-relx.Cached.v1`: another of these models, whose answers are kept on disk.
 
     Args:

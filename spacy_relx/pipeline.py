@@ -50,7 +50,7 @@ FALLBACK_THRESHOLD = 0.5
     },
 )
 def make_relation_extractor(
-    nlp: Language,
+    nlp: Any,  # a Language; confection before 1.0 resolves annotations in its own module, where that name is unknown
     name: str,
     model: Any,
     labels: Any,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,6 +107,17 @@ def test_registered_names(group: str) -> None:
     ours = {point.name: point for point in entry_points(group=group) if point.value.startswith("spacy_relx.")}
     assert REGISTERED[group] <= set(ours)
     assert all(callable(point.load()) for point in ours.values())
+
+
+@pytest.mark.parametrize("group", set(REGISTERED) - {"spacy_cli"})
+def test_annotations_of_what_configs_name(group: str) -> None:
+    """Before 1.0, confection resolves the annotations of a function's arguments in its own module, with its names."""
+    known = {"Any": Any, "Path": Path, "Sequence": Sequence, "Mapping": Mapping}
+    for point in entry_points(group=group):
+        if point.value.startswith("spacy_relx."):
+            for argument in inspect.signature(point.load()).parameters.values():
+                if isinstance(argument.annotation, str):
+                    eval(argument.annotation, dict(known))  # a NameError is what its users would get
 
 
 def test_the_package_and_spacy_work_without_torch() -> None:

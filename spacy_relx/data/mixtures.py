@@ -95,7 +95,7 @@ def make_mixture_reader(
     split: str | None = None,
     datasets: list[str] | None = None,
     limit: int = 0,
-    on_error: OnError = "skip",
+    on_error: Any = "skip",
 ) -> Callable[..., Iterator[PromptRow]]:
     """Create the reader `spacy-relx.mixture.v1`: finished prompts for a config. Rows that are skipped are a warning.
 
