@@ -50,7 +50,7 @@ FALLBACK_THRESHOLD = 0.5
     },
 )
 def make_relation_extractor(
-    nlp: Any,  # a Language; confection before 1.0 resolves annotations in its own module, where that name is unknown
+    nlp: Any,  # a Language; confection before 1.0 lets pydantic resolve annotations, which knows no such name
     name: str,
     model: Any,
     labels: Any,

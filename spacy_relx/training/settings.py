@@ -71,7 +71,7 @@ class TrainingSettings:
 def make_training(
     rank: Any = 16,
     alpha: Any = 32,
-    target_modules: Sequence[str] = PROJECTIONS,
+    target_modules: Any = PROJECTIONS,
     mixture: Any = None,
     max_pack_tokens: Any = None,
     seed: Any = 0,
