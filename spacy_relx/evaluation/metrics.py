@@ -7,9 +7,10 @@ Owns which answer counts as a prediction and how a document is counted. Confiden
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from spacy_relx.errors import DataError
 from spacy_relx.evaluation.counts import (
     Counts,
     Directions,
@@ -25,11 +26,11 @@ from spacy_relx.evaluation.counts import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from spacy_relx.evaluation.records import PairRecord, RunInfo
 
-__all__ = ["Decision", "Scores", "one_answer_ceiling", "score", "tally_documents"]
+__all__ = ["Decision", "Scores", "one_answer_ceiling", "score", "tally_documents", "without_negative"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +176,30 @@ def by_document(records: Iterable[PairRecord]) -> dict[str, list[PairRecord]]:
     for record in records:
         docs.setdefault(record.doc, []).append(record)
     return docs
+
+
+def without_negative(info: RunInfo, records: Iterable[PairRecord]) -> Iterator[PairRecord]:
+    """What a run would have answered, had no relation been no answer: the best of the labels, whatever beats it.
+
+    Data sets whose given pairs all hold a relation, such as CoNLL04's and NYT's, are asked about so. What was trained
+    with negatives has no relation among its answers, and there it can only be wrong.
+
+    Raises:
+        DataError: If pairs are not given, or one of them holds no relation.
+    """
+    if info.protocol != "given":
+        raise DataError(f"The protocol is {info.protocol}. Expected given: other pairs may well hold no relation.")
+    negatives = negative_labels(info.negative)
+    for record in records:
+        if not record.gold:
+            raise DataError(
+                f"{info.dataset}: {record.head.text!r} and {record.tail.text!r} in document {record.doc} hold no "
+                "relation. Expected pairs that all hold one; score the others with no relation among the answers."
+            )
+        if record.answer is None:
+            best = next((label for label, _ in record.scores if label.lower() not in negatives), None)
+            record = replace(record, answer=best)
+        yield record
 
 
 def places(record: PairRecord) -> tuple[Place, Place]:

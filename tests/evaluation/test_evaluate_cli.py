@@ -110,6 +110,9 @@ def test_given_pairs(engine: list[Any], data: Path, tmp_path: Path) -> None:
     assert (scores["micro"]["hits"], scores["micro"]["predicted"], scores["micro"]["gold"]) == (4, 8, 8)
     assert scores["intervals"]["micro_f"] == {"value": 0.5, "low": 0.5, "high": 0.5}
     assert scores["calibration"]["equal_mass"]["n"] == 8
+    forced = invoke("score", out, "--without-negative", "--rounds", 0)
+    assert forced.exit_code == 0, forced.output
+    assert "0.500" in forced.stdout
     strict = invoke("score", out, "--threshold", "0.7", "--json", tmp_path / "strict.json", "--rounds", 0)
     assert strict.exit_code == 0, strict.output
     assert json.loads((tmp_path / "strict.json").read_text())[0]["micro"]["p"] == 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from spacy_relx.errors import DataError
 from spacy_relx.evaluation.counts import NEGATIVE_LABELS, Counts, Directions
-from spacy_relx.evaluation.metrics import Decision, one_answer_ceiling, score, tally_documents
+from spacy_relx.evaluation.metrics import Decision, one_answer_ceiling, score, tally_documents, without_negative
 from spacy_relx.evaluation.records import PairRecord, read_records, write_records
 
 
@@ -67,6 +68,23 @@ def test_thresholds_judge_labels_only() -> None:
     assert score(run(), records, Decision(0.5)).micro == Counts(1, 2, 3)
     assert score(run(), records, Decision(0.5, {"s": 0.4, "r": 0.6})).micro == Counts(1, 2, 3)
     assert score(run(), records, Decision(1.0)).micro == Counts(0, 1, 3)
+
+
+def test_without_the_negative_the_best_label_is_the_answer() -> None:
+    beaten = record("ab", "s", None)
+    records = [
+        replace(beaten, scores=(("no_relation", 0.6), ("s", 0.3), ("r", 0.1))),
+        record("ac", "r", "t", 0.8),
+        record("ad", "r", None, enumerated=False),
+        record("ae", "r", None),  # of which no label is known
+    ]
+    answers = list(without_negative(run(), records))
+    assert [(r.answer, r.score) for r in answers] == [("s", 0.3), ("t", 0.8), (None, 0.0), (None, 0.0)]
+    assert score(run(), answers).micro == Counts(1, 2, 4)
+    with pytest.raises(DataError, match=r"The protocol is gold_entities\. Expected given"):
+        list(without_negative(run("gold_entities"), records))
+    with pytest.raises(DataError, match="letters: 'a' and 'f' in document d hold no relation"):
+        list(without_negative(run(), [*records, record("af")]))
 
 
 def test_given_pairs_are_rows_and_others_are_facts() -> None:

@@ -19,6 +19,13 @@ def score_runs(
         Path | None,
         typer.Option(metavar="FILE.json", exists=True, dir_okay=False, help="What `evaluate threshold` wrote."),
     ] = None,
+    no_negative: Annotated[
+        bool,
+        typer.Option(
+            "--without-negative",
+            help="Of given pairs that all hold a relation: the best label counts, whatever beats it.",
+        ),
+    ] = False,
     per_label: Annotated[bool, typer.Option("--per-label", help="Print a table of the labels too.")] = False,
     output: Annotated[Path | None, typer.Option("--json", metavar="FILE.json", help="Write all figures.")] = None,
     rounds: Annotated[int, typer.Option(min=0, help="Resamples of the confidence intervals; 0 for none.")] = 1000,
@@ -29,12 +36,15 @@ def score_runs(
     Each protocol has a table of its own.
     """
     with errors_as_messages(debug):
+        from spacy_relx.evaluation.metrics import without_negative
         from spacy_relx.evaluation.records import read_records
         from spacy_relx.evaluation.summary import summarise
 
         summaries = []
         for path in runs:
             info, records = read_records(path)
+            if no_negative:
+                records = without_negative(info, records)
             decision = decision_of(threshold, thresholds, info.negative)
             summaries.append((str(path), summarise(info, records, decision, n_rounds=rounds)))
         show_runs(summaries)
