@@ -71,7 +71,7 @@ RECIPES = {
         "semeval2010_task8.dev.spacy",
         200,
         16,
-        # The packaged adapter has learned from all but the last 480 documents, so that only these can tell what is best.
+        # The packaged adapter has learned from all but the last 480 documents: only these can tell what is best.
         {
             f"{_COMPONENT}.no_relation": "Other",
             **_TEXT_ORDER,
