@@ -108,7 +108,7 @@ def test_registered_names(group: str) -> None:
     assert all(callable(point.load()) for point in ours.values())
 
 
-@pytest.mark.parametrize("group", set(REGISTERED) - {"spacy_cli"})
+@pytest.mark.parametrize("group", sorted(set(REGISTERED) - {"spacy_cli"}))
 def test_annotations_of_what_configs_name(group: str) -> None:
     """confection before 1.0 makes a model of a function's arguments; pydantic resolves their annotations."""
     known = vars(import_module("pydantic.v1.main"))
