@@ -21,6 +21,7 @@ import spacy
 import typer
 from spacy.tokens import DocBin
 
+from spacy_relx.benchmark.machine import provenance
 from spacy_relx.benchmark.memory import current_bytes
 from spacy_relx.schema import parse_labels
 
@@ -57,12 +58,13 @@ def main(
         nlp = _pipeline(base or str(_tiny_base(Path(folder) / "base")))
         run = Soak(nlp, Path(folder), random.Random(seed))
         problems = run(docs)
-    facts = {"docs": docs, "seed": seed, "base": base or "tiny", **run.facts()}
+    measured = run.facts()
+    if (growth := measured["growth_mib"]) > max_growth:
+        problems.append(f"the memory grew by {growth:.0f} MiB after the first fifth; allowed {max_growth}")
+    facts = {**provenance(), "docs": docs, "seed": seed, "base": base or "tiny", "problems": problems, **measured}
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf8")
-    if facts["growth_mib"] > max_growth:
-        problems.append(f"the memory grew by {facts['growth_mib']:.0f} MiB after the first fifth; allowed {max_growth}")
     print(json.dumps({key: value for key, value in facts.items() if key != "samples"}, indent=2))
     if problems:
         sys.exit("; ".join(problems))
