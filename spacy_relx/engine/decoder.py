@@ -15,6 +15,8 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers.models.llama import modeling_llama as llama
 
+from spacy_relx.engine import frugal
+
 if TYPE_CHECKING:
     from spacy_relx.engine.attention import Attention
 
@@ -95,19 +97,13 @@ def _layer(
     hidden = _add(hidden, _linear(part.o_proj, answer.view(len(hidden), -1)))
     del answer
     normed = _norm(layer.post_attention_layernorm, hidden)
-    gate = _gated(_linear(layer.mlp.gate_proj, normed), _linear(layer.mlp.up_proj, normed))
+    gate, rows = _linear(layer.mlp.gate_proj, normed), _linear(layer.mlp.up_proj, normed)
     del normed
-    return _add(hidden, _linear(layer.mlp.down_proj, gate))
+    return _add(hidden, _gated_linear(layer.mlp.down_proj, gate, rows))
 
 
 def _add(hidden: Tensor, part: Tensor) -> Tensor:
     return hidden + part if torch.is_grad_enabled() else hidden.add_(part)
-
-
-def _gated(gate: Tensor, up: Tensor) -> Tensor:
-    if torch.is_grad_enabled():
-        return functional.silu(gate) * up
-    return functional.silu(gate, inplace=True).mul_(up)
 
 
 def _linear(layer: Any, rows: Tensor) -> Tensor:
@@ -122,30 +118,25 @@ def _linear(layer: Any, rows: Tensor) -> Tensor:
     elif not torch.is_grad_enabled():
         down, up, scaling = adapter
         result = layer.base_layer(rows).addmm_(functional.linear(rows, down), up.T, alpha=scaling)
-    elif type(layer.base_layer) is nn.Linear and layer.base_layer._parameters["bias"] is None:
-        result = _AdaptedProduct.apply(rows, layer.base_layer.weight, *adapter)  # type: ignore[no-untyped-call]
+    elif _is_plain(layer.base_layer):
+        result = frugal.adapted(rows, layer.base_layer.weight, *adapter)
     else:
         result = layer(rows)
     return result
 
 
-class _AdaptedProduct(torch.autograd.Function):
-    """A frozen matrix with a LoRA adapter beside it: rows W' + s (rows A') B', and the gradients of rows, A and B."""
+def _gated_linear(layer: Any, gate: Tensor, rows: Tensor) -> Tensor:
+    """The same of silu(gate) * rows."""
+    if not torch.is_grad_enabled():
+        return _linear(layer, functional.silu(gate, inplace=True).mul_(rows))
+    adapter = _plain_adapter(layer, rows.dtype)
+    if adapter is not None and _is_plain(layer.base_layer):
+        return frugal.gated_adapted(gate, rows, layer.base_layer.weight, *adapter)
+    return _linear(layer, functional.silu(gate) * rows)
 
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor, down: Tensor, up: Tensor, scaling: float) -> Tensor:
-        low = functional.linear(rows, down)
-        ctx.save_for_backward(rows, weight, down, up, low)
-        ctx.scaling = scaling
-        return functional.linear(rows, weight).addmm_(low, up.T, alpha=scaling)
 
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        rows, weight, down, up, low = ctx.saved_tensors
-        of_low = (gradient @ up).mul_(ctx.scaling)
-        of_rows = (gradient @ weight).addmm_(of_low, down) if ctx.needs_input_grad[0] else None
-        of_up = (gradient.T @ low).mul_(ctx.scaling)
-        return of_rows, None, of_low.T @ rows, of_up, None
+def _is_plain(layer: nn.Module) -> bool:
+    return type(layer) is nn.Linear and layer._parameters["bias"] is None
 
 
 def _plain_adapter(layer: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor, float] | None:
@@ -170,6 +161,8 @@ def _plain_adapter(layer: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor, floa
 
 
 def _norm(module: Any, hidden: Tensor) -> Tensor:
+    if torch.is_grad_enabled() and hidden.device.type == "cpu" and not module.weight.requires_grad:
+        return frugal.rms_norm(hidden, module.weight, module.variance_epsilon)
     return functional.rms_norm(hidden, hidden.shape[-1:], module.weight, module.variance_epsilon)
 
 

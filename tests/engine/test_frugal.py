@@ -1,0 +1,144 @@
+"""What a decoder layer keeps for its gradient: the right gradient, and less kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from torch import Tensor
+from torch.nn import functional
+
+from spacy_relx.engine import decoder, frugal, packing, prefix_tree
+from spacy_relx.engine.attention import PackAttention
+
+from .conftest import tiny_llama
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TAILS = [(0, 5, 7, 9, 3), (0, 5, 7, 9, 3, 4, 4), (0, 5, 7, 9, 8, 1), (0, 5, 7, 2, 6, 6, 6, 6, 6)]
+PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def random(*shape: int, wants_gradient: bool = False) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64).requires_grad_(wants_gradient)
+
+
+def inputs() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
+    """Two kinds of rows, and the matrices W (frozen), A and B."""
+    torch.manual_seed(0)
+    rows = random(5, 6, wants_gradient=True), random(5, 6, wants_gradient=True)
+    return rows, (random(4, 6), random(2, 6, wants_gradient=True), random(4, 2, wants_gradient=True))
+
+
+def test_product_beside_an_adapter() -> None:
+    (rows, _), matrices = inputs()
+    weight, down, up = matrices
+    expected = rows @ weight.T + 0.5 * (rows @ down.T) @ up.T
+    torch.testing.assert_close(frugal.adapted(rows, *matrices, 0.5), expected)
+    assert torch.autograd.gradcheck(lambda *given: frugal.adapted(given[0], weight, *given[1:], 0.5), (rows, down, up))
+
+
+def test_product_of_gated_rows() -> None:
+    (gate, rows), matrices = inputs()
+    weight, down, up = matrices
+    gated = functional.silu(gate) * rows
+    expected = gated @ weight.T + 0.5 * (gated @ down.T) @ up.T
+    torch.testing.assert_close(frugal.gated_adapted(gate, rows, *matrices, 0.5), expected)
+
+    def product(gate: Tensor, rows: Tensor, down: Tensor, up: Tensor) -> Tensor:
+        return frugal.gated_adapted(gate, rows, weight, down, up, 0.5)
+
+    assert torch.autograd.gradcheck(product, (gate, rows, down, up))
+
+
+def test_norm() -> None:
+    (rows, _), _ = inputs()
+    weight = random(6)
+    torch.testing.assert_close(frugal.rms_norm(rows, weight, 1e-5), functional.rms_norm(rows, (6,), weight, 1e-5))
+    assert torch.autograd.gradcheck(lambda rows: frugal.rms_norm(rows, weight, 1e-5), (rows,))
+
+
+def test_norm_is_as_exact_in_half_precision() -> None:
+    torch.manual_seed(0)
+    rows, weight, gradient = torch.randn(40, 64), torch.randn(64), torch.randn(40, 64)
+
+    def of_rows(norm: Callable[..., Tensor], dtype: torch.dtype) -> Tensor:
+        given = rows.to(torch.bfloat16).to(dtype).requires_grad_()
+        norm(given, weight.to(torch.bfloat16).to(dtype)).backward(gradient.to(torch.bfloat16).to(dtype))
+        assert given.grad is not None
+        return given.grad.double()
+
+    def stock(rows: Tensor, weight: Tensor) -> Tensor:
+        return functional.rms_norm(rows, rows.shape[-1:], weight, 1e-5)
+
+    exact = of_rows(stock, torch.float64)
+    errors = [
+        (of_rows(norm, torch.bfloat16) - exact).square().mean().sqrt().item()
+        for norm in (lambda rows, weight: frugal.rms_norm(rows, weight, 1e-5), stock)
+    ]
+    assert errors[0] <= 1.1 * errors[1]
+
+
+class Queries:
+    """An attention that keeps nothing: every query answers itself."""
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        return query.transpose(1, 2) + 0 * (key.sum() + value.sum())
+
+
+def test_a_layer_keeps_nothing_that_is_cheap_to_compute_again() -> None:
+    model: Any = tiny_llama(num_key_value_heads=4).model
+    inject_adapter_in_model(LoraConfig(r=4, lora_alpha=8, target_modules=PROJECTIONS), model)
+    model.to(torch.bfloat16)
+    weights = {parameter.data_ptr() for parameter in model.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}  # held, or another would come to lie in its place
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    n = 40
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        decoder.forward(model, torch.arange(n), torch.arange(n), Queries())  # type: ignore[arg-type]
+    hidden, inner, rank, n_layers = 32, 48, 4, 3
+    # The inputs of two norms (not of the first of all, which nothing learns from, but of the last), what they make, the
+    # attention's answer; both factors of the gate; each adapter's rows A'.
+    numbers = n_layers * n * (2 * hidden + 2 * hidden + hidden + 2 * inner + len(PROJECTIONS) * rank)
+    factors = 4 * n * 8  # sines and cosines of queries and keys, for all layers
+    assert sum(storage.nbytes() for storage in kept.values()) == 2 * (numbers + factors)
+
+
+def test_an_adapter_learns_by_the_right_gradients() -> None:
+    """The gradient along a random direction, against the differences of a small step to both sides."""
+    model: Any = tiny_llama().model
+    inject_adapter_in_model(LoraConfig(r=4, lora_alpha=8, target_modules=PROJECTIONS), model)
+    model.double()
+    torch.manual_seed(1)
+    adapter = [parameter for name, parameter in model.named_parameters() if "lora" in name]
+    for parameter in adapter:
+        torch.nn.init.normal_(parameter, std=0.2)
+    tree = prefix_tree.build(TAILS)
+    ids, positions = torch.from_numpy(tree.ids), torch.from_numpy(tree.depth)
+    weights = torch.randn(len(tree), model.config.hidden_size, dtype=torch.float64)
+
+    def loss() -> Tensor:
+        attention = PackAttention(packing.plan_tree(tree), torch.device("cpu"), None, None)
+        return (decoder.forward(model, ids, positions, attention) * weights).sum()
+
+    loss().backward()
+    direction = [torch.randn_like(parameter) for parameter in adapter]
+    by_gradient = sum(float((parameter.grad * step).sum()) for parameter, step in zip(adapter, direction))
+    moved = []
+    for size in (1e-6, -1e-6):
+        with torch.no_grad():
+            for parameter, step in zip(adapter, direction):
+                parameter.add_(step, alpha=size)
+            moved.append(float(loss()))
+            for parameter, step in zip(adapter, direction):
+                parameter.sub_(step, alpha=size)
+    assert by_gradient == pytest.approx((moved[0] - moved[1]) / 2e-6, rel=1e-5)
