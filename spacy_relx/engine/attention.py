@@ -15,6 +15,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from spacy_relx.engine import frugal
 from spacy_relx.engine.fused import FusedAttention, FusedStore
 
 if TYPE_CHECKING:
@@ -142,33 +143,19 @@ class PackAttention:
         bias: Tensor,
     ) -> Tensor:
         """Answer the blocks of one bucket. Shape of the result: (n_blocks * max_queries, n_heads, head_size)."""
-        n_kv, head_size = keys.shape[0], keys.shape[2]
-        n_blocks, width = query_index.shape
-        n_keys = key_index.shape[1]
-        group = query.shape[0] // n_kv
-        # Heads that share a key-value head stand below one another as rows, so no key is copied for them.
-        rows = query.index_select(1, query_index.reshape(-1)).view(n_kv, group, n_blocks, width, head_size)
-        rows = rows.transpose(1, 2).reshape(n_kv * n_blocks, group * width, head_size)
-        block_keys = keys.index_select(1, key_index.reshape(-1)).view(n_kv * n_blocks, n_keys, head_size)
-        block_values = values.index_select(1, key_index.reshape(-1)).view(n_kv * n_blocks, n_keys, head_size)
-
-        scores = torch.bmm(rows, block_keys.transpose(1, 2)).view(n_kv, n_blocks, group, width, n_keys)
-        scores = scores + bias[None, :, None]
-        scores = scores.view(n_kv * n_blocks, group * width, n_keys)
         if shared is None:
-            weights = torch.softmax(scores, dim=-1)  # in float32 inside, whatever the type
-            answer = torch.bmm(weights, block_values)
-        else:
-            n_shared = shared[0].shape[1]
-            flat = (n_kv, n_blocks * group * width)
-            # With one key-value head and blocks of one query, `rows` is a view that is not contiguous.
-            above = torch.bmm(rows.reshape(*flat, head_size), shared[0].transpose(1, 2))
-            above = above.view(n_kv * n_blocks, group * width, n_shared)
-            weights = torch.softmax(torch.cat((above, scores), dim=-1), dim=-1)
-            answer = torch.bmm(weights[..., n_shared:], block_values)
-            answer = answer + torch.bmm(weights[..., :n_shared].reshape(*flat, n_shared), shared[1]).view_as(answer)
-        answer = answer.view(n_kv, n_blocks, group, width, head_size).permute(1, 3, 0, 2, 4)
-        return answer.reshape(n_blocks * width, n_kv * group, head_size)
+            return frugal.attended(query, keys, values, query_index, key_index, bias)
+        rows, block_keys, block_values = frugal.gathered(query, keys, values, query_index, key_index)
+        scores = frugal.scores(rows, block_keys, bias)
+        n_shared = shared[0].shape[1]
+        flat = (keys.shape[0], -1)
+        # With one key-value head and blocks of one query, `rows` is a view that is not contiguous.
+        above = torch.bmm(rows.reshape(*flat, rows.shape[-1]), shared[0].transpose(1, 2))
+        above = above.view(*rows.shape[:2], n_shared)
+        weights = torch.softmax(torch.cat((above, scores), dim=-1), dim=-1)  # in float32 inside, whatever the type
+        answer = torch.bmm(weights[..., n_shared:], block_values)
+        answer = answer + torch.bmm(weights[..., :n_shared].reshape(*flat, n_shared), shared[1]).view_as(answer)
+        return frugal.scattered(answer, keys.shape[0], *query_index.shape)
 
 
 #: What keeps keys and values, and what answers queries, on one kind of device or the other.

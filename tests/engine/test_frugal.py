@@ -82,15 +82,33 @@ def test_norm_is_as_exact_in_half_precision() -> None:
     assert errors[0] <= 1.1 * errors[1]
 
 
-class Queries:
-    """An attention that keeps nothing: every query answers itself."""
+@pytest.mark.parametrize("n_kv", [1, 2, 4])
+def test_attention_of_blocks(n_kv: int) -> None:
+    """Blocks of two queries, one of them padded, to keys that blocks share; against one query at a time."""
+    torch.manual_seed(0)
+    query = random(4, 5, 3, wants_gradient=True)
+    keys, values = random(n_kv, 5, 3, wants_gradient=True), random(n_kv, 5, 3, wants_gradient=True)
+    query_index, key_index = torch.tensor([[0, 1], [2, 0]]), torch.tensor([[0, 1, 2], [0, 3, 4]])
+    sees = torch.tensor([[[True, False, False], [True, True, False]], [[True, False, True], [True, True, True]]])
+    bias = torch.zeros(sees.shape, dtype=torch.float64).masked_fill(~sees, float("-inf"))
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-        return query.transpose(1, 2) + 0 * (key.sum() + value.sum())
+    answers = frugal.attended(query, keys, values, query_index, key_index, bias)
+    assert answers.shape == (4, 4, 3)
+    for place, node in ((0, 0), (1, 1), (2, 2)):
+        block, seen = place // 2, key_index[place // 2][sees[place // 2, place % 2]]
+        for head in range(4):
+            own = head * n_kv // 4
+            weights = torch.softmax(keys[own, seen] @ query[head, node], dim=0)
+            torch.testing.assert_close(answers[place, head], weights @ values[own, seen], msg=f"{block} {node} {head}")
+
+    def attended(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        return frugal.attended(query, keys, values, query_index, key_index, bias)
+
+    assert torch.autograd.gradcheck(attended, (query, keys, values))
 
 
 def test_a_layer_keeps_nothing_that_is_cheap_to_compute_again() -> None:
-    model: Any = tiny_llama(num_key_value_heads=4).model
+    model: Any = tiny_llama().model
     inject_adapter_in_model(LoraConfig(r=4, lora_alpha=8, target_modules=PROJECTIONS), model)
     model.to(torch.bfloat16)
     weights = {parameter.data_ptr() for parameter in model.parameters()}
@@ -98,19 +116,25 @@ def test_a_layer_keeps_nothing_that_is_cheap_to_compute_again() -> None:
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
+        if tensor.is_floating_point() and storage.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage
         return tensor
 
-    n = 40
+    tree = prefix_tree.build(TAILS)
+    plan = packing.plan_tree(tree)
+    ids, positions = torch.from_numpy(tree.ids), torch.from_numpy(tree.depth)
+    attention = PackAttention(plan, torch.device("cpu"), None, None)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        decoder.forward(model, torch.arange(n), torch.arange(n), Queries())  # type: ignore[arg-type]
-    hidden, inner, rank, n_layers = 32, 48, 4, 3
-    # The inputs of two norms (not of the first of all, which nothing learns from, but of the last), what they make, the
-    # attention's answer; both factors of the gate; each adapter's rows A'.
-    numbers = n_layers * n * (2 * hidden + 2 * hidden + hidden + 2 * inner + len(PROJECTIONS) * rank)
-    factors = 4 * n * 8  # sines and cosines of queries and keys, for all layers
-    assert sum(storage.nbytes() for storage in kept.values()) == 2 * (numbers + factors)
+        decoder.forward(model, ids, positions, attention)
+    hidden, key_values, inner, rank, n_layers, head = 32, 16, 48, 4, 3, 8
+    # The inputs of two norms (not of the first of all, which nothing learns from, but of the last), what they make;
+    # queries, keys, values and the answer; both factors of the gate; each adapter's rows A'.
+    of_layer = 2 * hidden + 2 * hidden + 2 * hidden + 2 * key_values + 2 * inner + len(PROJECTIONS) * rank
+    factors = 4 * len(tree) * head  # sines and cosines of queries and keys, for all layers
+    biases = sum(bucket.mask.size for bucket in plan.buckets)
+    assert sum(storage.nbytes() for storage in kept.values()) == 2 * (
+        n_layers * len(tree) * of_layer + factors + biases
+    )
 
 
 def test_an_adapter_learns_by_the_right_gradients() -> None:
