@@ -147,9 +147,27 @@ def training() -> str:
     return table(head, rows) + sources("training_speed")
 
 
+def soak() -> str:
+    """Memory and time of a process that goes on for long."""
+    rows = []
+    for _, run in results("soak"):
+        first, last = run["samples"][0], run["samples"][-1]
+        seconds = f"{run['golden_seconds_first']:.3f} → {run['golden_seconds_last']:.3f}"
+        memory = f"{first['mib']:,.0f} → {last['mib']:,.0f}"
+        rows.append((f"{run['docs']:,}", memory, f"{run['growth_mib']:.0f}", seconds, str(len(run["problems"]))))
+    head = (
+        "documents",
+        "MiB, at first → at the end",
+        "MiB more after the first fifth",
+        "CPU seconds of 20 documents, then → at the end",
+        "problems",
+    )
+    return table(head, rows) + sources("soak")
+
+
 def others() -> str:
     """Results of kinds that have no table above."""
-    kinds = ("suite", "gpu", "exactness", "training_speed")
+    kinds = ("suite", "gpu", "exactness", "training_speed", "soak")
     shown = [name for kind in kinds for name, _ in results(kind)]
     parts = []
     for name, run in results(""):
@@ -219,5 +237,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "benchmark-sweeps": sweeps,
     "benchmark-exactness": exactness,
     "benchmark-training": training,
+    "benchmark-soak": soak,
     "benchmark-others": others,
 }
