@@ -64,8 +64,8 @@ def golden(session: nox.Session) -> None:
     for pins in (LOWEST, {}):
         session.install("-e", ".", *(f"{name}=={version}" for name, version in pins.items()), "--upgrade")
         out = Path(session.create_tmp()) / f"{'lowest' if pins else 'newest'}.json"
-        session.run("python", "benchmarks/determinism.py", "--pairs", "20", "--runs", "float32", "--out", str(out))
-        found.append(json.loads(out.read_text(encoding="utf-8"))["runs"]["float32"]["answers"])
+        session.run("python", "benchmarks/determinism.py", "--pairs", "20", "--runs", "float32", "--answers", str(out))
+        found.append(json.loads(out.read_text(encoding="utf-8"))["float32"])
     for (label, score), (other_label, other_score) in zip(*found):
         if label != other_label or abs(score - other_score) > 1e-4:
             session.error(f"{label} {score} on the oldest releases, {other_label} {other_score} on the newest")

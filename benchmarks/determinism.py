@@ -11,6 +11,7 @@ python benchmarks/determinism.py --conll04 conll04_test.json --pairs 1000 --out 
 from __future__ import annotations
 
 import argparse
+import json
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--pairs", type=int, default=1000)
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS))
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--answers", type=Path, help="a JSON file for the answers of each run: best label, its score")
     args = parser.parse_args(arguments)
 
     adapter = args.adapter or (EMBEDDED_ADAPTER if args.base == EMBEDDED_BASE else None)
@@ -53,6 +55,8 @@ def main(arguments: list[str] | None = None) -> None:
     changes = {f"{a} and {b}": compare(found[a], found[b]) for a, b in combinations(found, 2)}
     n_pairs = len(found[args.runs[0]])
     results.write(args.out, {**provenance(), "pairs": n_pairs, "changes": changes, "runs": runs})
+    if args.answers is not None:
+        args.answers.write_text(json.dumps(found), encoding="utf-8")
     for name, run in runs.items():
         if not run["same_again"]:
             raise SystemExit(f"{name}: the same questions were answered otherwise the second time")

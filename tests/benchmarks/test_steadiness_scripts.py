@@ -27,9 +27,13 @@ def test_injection(tiny_llama: Path, tmp_path: Path, script: Any) -> None:
 
 def test_determinism(tiny_llama: Path, tmp_path: Path, script: Any) -> None:
     out = tmp_path / "determinism.json"
+    answers = tmp_path / "answers.json"
     arguments = ["--base", str(tiny_llama), "--pairs", "6", "--runs", "float32", "bfloat16", "--out", str(out)]
-    script("determinism").main(arguments)
+    script("determinism").main([*arguments, "--answers", str(answers)])
     result = json.loads(out.read_text())
     assert result["pairs"] == 6
     assert result["runs"]["float32"]["same_again"]
     assert set(result["changes"]["float32 and bfloat16"]) >= {"changed_labels", "largest_difference_of_a_score"}
+    found = json.loads(answers.read_text())
+    assert {name: len(pairs) for name, pairs in found.items()} == {"float32": 6, "bfloat16": 6}
+    assert all(isinstance(label, int) and 0 <= score <= 1 for pairs in found.values() for label, score in pairs)
