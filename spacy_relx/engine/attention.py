@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 NAME = "spacy_relx_pack"
 
 
+#: Weights a head that are kept for the way back, at most; a pack with more computes them again, which takes some 5 % of
+#: a training step on a processor, and keeps memory from growing with the length of prompts.
+_KEPT_WEIGHTS = 1 << 18
+
+
 class KeyValueStore:
     """Keys and values of every layer for the nodes computed so far.
 
@@ -94,6 +99,7 @@ class PackAttention:
             return torch.from_numpy(array).to(device, non_blocking=True)
 
         self._buckets = [(to_device(b.queries), to_device(b.keys)) for b in plan.buckets]
+        self._keeps = sum(b.mask.size for b in plan.buckets) <= _KEPT_WEIGHTS
         self._hidden = [to_device(~b.mask) for b in plan.buckets]
         self._biases: list[Tensor] = []
         self._slot = to_device(plan.slot)
@@ -119,7 +125,12 @@ class PackAttention:
         shared = self._shared.layer(layer) if self._shared is not None else None
         scaled = query[0] if scaling == 1 else query[0] * scaling
         biases = self._biases_of(query.dtype)
-        outputs = [self._bucket(scaled, keys, values, shared, *b, bias) for b, bias in zip(self._buckets, biases)]
+        outputs = [
+            frugal.attended(scaled, keys, values, *indices, bias, self._keeps)
+            if shared is None
+            else self._below(shared, scaled, keys, values, *indices, bias)
+            for indices, bias in zip(self._buckets, biases)
+        ]
         return torch.cat(outputs).index_select(0, self._slot).unsqueeze(0)
 
     def _biases_of(self, dtype: torch.dtype) -> list[Tensor]:
@@ -133,18 +144,16 @@ class PackAttention:
         return self._biases
 
     @staticmethod
-    def _bucket(
+    def _below(
+        shared: tuple[Tensor, Tensor],
         query: Tensor,
         keys: Tensor,
         values: Tensor,
-        shared: tuple[Tensor, Tensor] | None,
         query_index: Tensor,
         key_index: Tensor,
         bias: Tensor,
     ) -> Tensor:
-        """Answer the blocks of one bucket. Shape of the result: (n_blocks * max_queries, n_heads, head_size)."""
-        if shared is None:
-            return frugal.attended(query, keys, values, query_index, key_index, bias)
+        """What `frugal.attended` computes, of queries that see a shared run before the keys of their blocks."""
         rows, block_keys, block_values = frugal.gathered(query, keys, values, query_index, key_index)
         scores = frugal.scores(rows, block_keys, bias)
         n_shared = shared[0].shape[1]

@@ -44,9 +44,15 @@ def rms_norm(hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
 
 
 def attended(
-    query: Tensor, keys: Tensor, values: Tensor, query_index: Tensor, key_index: Tensor, bias: Tensor
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    query_index: Tensor,
+    key_index: Tensor,
+    bias: Tensor,
+    keeps: bool = False,
 ) -> Tensor:
-    """Attention of blocks of queries to keys of their own; neither the weights nor the blocks are kept.
+    """Attention of blocks of queries to keys of their own.
 
     Args:
         query: Shape: (n_heads, n_nodes, head_size)
@@ -55,11 +61,13 @@ def attended(
         query_index: The queries of each block. Shape: (n_blocks, width)
         key_index: The keys of each block. Shape: (n_blocks, n_keys)
         bias: What is added to the scores. Shape: (n_blocks, width, n_keys)
+        keeps: Whether the blocks and their weights are kept for the way back.
 
     Returns:
         Shape: (n_blocks * width, n_heads, head_size)
     """
-    return cast("Tensor", _Attended.apply(query, keys, values, query_index, key_index, bias))  # type: ignore[no-untyped-call]
+    given = (query, keys, values, query_index, key_index, bias)
+    return cast("Tensor", _Attended.apply(*given, keeps))  # type: ignore[no-untyped-call]
 
 
 def gathered(
@@ -168,19 +176,18 @@ class _RMSNorm(torch.autograd.Function):
 
 class _Attended(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, query: Tensor, keys: Tensor, values: Tensor, query_index: Tensor, key_index: Tensor, bias: Tensor
-    ) -> Tensor:
-        ctx.save_for_backward(query, keys, values, query_index, key_index, bias)
-        rows, block_keys, block_values = gathered(query, keys, values, query_index, key_index)
-        weights = torch.softmax(scores(rows, block_keys, bias), dim=-1)  # in float32 inside, whatever the type
-        return scattered(torch.bmm(weights, block_values), len(keys), *query_index.shape)
+    def forward(ctx: Any, *given: Any) -> Tensor:
+        *tensors, keeps = given
+        blocks = _blocks(*tensors)
+        ctx.save_for_backward(*tensors, *(blocks if keeps else ()))
+        weights, _, _, values = blocks
+        return scattered(torch.bmm(weights, values), len(tensors[1]), *tensors[3].shape)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        query, keys, values, query_index, key_index, bias = ctx.saved_tensors
-        rows, block_keys, block_values = gathered(query, keys, values, query_index, key_index)
-        weights = torch.softmax(scores(rows, block_keys, bias), dim=-1)
+        tensors, blocks = ctx.saved_tensors[:6], ctx.saved_tensors[6:]
+        query, keys, values, query_index, key_index, _ = tensors
+        weights, rows, block_keys, block_values = blocks or _blocks(*tensors)
         n_kv, (n_blocks, width) = len(keys), query_index.shape
         of_answer = gradient.view(n_blocks, width, n_kv, -1, gradient.shape[-1]).permute(2, 0, 3, 1, 4)
         of_answer = of_answer.reshape(rows.shape)
@@ -193,10 +200,17 @@ class _Attended(torch.autograd.Function):
             _summed(query, query_index, of_rows.reshape(len(query), -1, rows.shape[-1])),
             _summed(keys, key_index, of_keys),
             _summed(values, key_index, of_values),
-            None,
-            None,
-            None,
+            *[None] * 4,
         )
+
+
+def _blocks(
+    query: Tensor, keys: Tensor, values: Tensor, query_index: Tensor, key_index: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The weights of the blocks, and their queries, keys and values."""
+    rows, block_keys, block_values = gathered(query, keys, values, query_index, key_index)
+    weights = torch.softmax(scores(rows, block_keys, bias), dim=-1)  # in float32 inside, whatever the type
+    return weights, rows, block_keys, block_values
 
 
 def _summed(like: Tensor, index: Tensor, parts: Tensor) -> Tensor:

@@ -10,8 +10,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor
 from torch.nn import functional
 
-from spacy_relx.engine import decoder, frugal, packing, prefix_tree
-from spacy_relx.engine.attention import PackAttention
+from spacy_relx.engine import attention, decoder, frugal, packing, prefix_tree
 
 from .conftest import tiny_llama
 
@@ -82,8 +81,9 @@ def test_norm_is_as_exact_in_half_precision() -> None:
     assert errors[0] <= 1.1 * errors[1]
 
 
+@pytest.mark.parametrize("keeps", [False, True])
 @pytest.mark.parametrize("n_kv", [1, 2, 4])
-def test_attention_of_blocks(n_kv: int) -> None:
+def test_attention_of_blocks(n_kv: int, keeps: bool) -> None:
     """Blocks of two queries, one of them padded, to keys that blocks share; against one query at a time."""
     torch.manual_seed(0)
     query = random(4, 5, 3, wants_gradient=True)
@@ -92,7 +92,7 @@ def test_attention_of_blocks(n_kv: int) -> None:
     sees = torch.tensor([[[True, False, False], [True, True, False]], [[True, False, True], [True, True, True]]])
     bias = torch.zeros(sees.shape, dtype=torch.float64).masked_fill(~sees, float("-inf"))
 
-    answers = frugal.attended(query, keys, values, query_index, key_index, bias)
+    answers = frugal.attended(query, keys, values, query_index, key_index, bias, keeps)
     assert answers.shape == (4, 4, 3)
     for place, node in ((0, 0), (1, 1), (2, 2)):
         block, seen = place // 2, key_index[place // 2][sees[place // 2, place % 2]]
@@ -102,12 +102,13 @@ def test_attention_of_blocks(n_kv: int) -> None:
             torch.testing.assert_close(answers[place, head], weights @ values[own, seen], msg=f"{block} {node} {head}")
 
     def attended(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        return frugal.attended(query, keys, values, query_index, key_index, bias)
+        return frugal.attended(query, keys, values, query_index, key_index, bias, keeps)
 
     assert torch.autograd.gradcheck(attended, (query, keys, values))
 
 
-def test_a_layer_keeps_nothing_that_is_cheap_to_compute_again() -> None:
+def test_a_layer_keeps_nothing_that_is_cheap_to_compute_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "_KEPT_WEIGHTS", 0)  # as if the pack were large
     model: Any = tiny_llama().model
     inject_adapter_in_model(LoraConfig(r=4, lora_alpha=8, target_modules=PROJECTIONS), model)
     model.to(torch.bfloat16)
@@ -123,9 +124,9 @@ def test_a_layer_keeps_nothing_that_is_cheap_to_compute_again() -> None:
     tree = prefix_tree.build(TAILS)
     plan = packing.plan_tree(tree)
     ids, positions = torch.from_numpy(tree.ids), torch.from_numpy(tree.depth)
-    attention = PackAttention(plan, torch.device("cpu"), None, None)
+    of_pack = attention.PackAttention(plan, torch.device("cpu"), None, None)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        decoder.forward(model, ids, positions, attention)
+        decoder.forward(model, ids, positions, of_pack)
     hidden, key_values, inner, rank, n_layers, head = 32, 16, 48, 4, 3, 8
     # The inputs of two norms (not of the first of all, which nothing learns from, but of the last), what they make;
     # queries, keys, values and the answer; both factors of the gate; each adapter's rows A'.
@@ -151,8 +152,8 @@ def test_an_adapter_learns_by_the_right_gradients() -> None:
     weights = torch.randn(len(tree), model.config.hidden_size, dtype=torch.float64)
 
     def loss() -> Tensor:
-        attention = PackAttention(packing.plan_tree(tree), torch.device("cpu"), None, None)
-        return (decoder.forward(model, ids, positions, attention) * weights).sum()
+        of_pack = attention.PackAttention(packing.plan_tree(tree), torch.device("cpu"), None, None)
+        return (decoder.forward(model, ids, positions, of_pack) * weights).sum()
 
     loss().backward()
     direction = [torch.randn_like(parameter) for parameter in adapter]
