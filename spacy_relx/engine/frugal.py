@@ -185,7 +185,8 @@ class _Attended(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        tensors, blocks = ctx.saved_tensors[:6], ctx.saved_tensors[6:]
+        saved = ctx.saved_tensors  # asked for once: a checkpoint computes it anew
+        tensors, blocks = saved[:6], saved[6:]
         query, keys, values, query_index, key_index, _ = tensors
         weights, rows, block_keys, block_values = blocks or _blocks(*tensors)
         n_kv, (n_blocks, width) = len(keys), query_index.shape

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from training.conftest import TERMINAL, random_llama
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from spacy_relx.engine import attention, decoder
 from spacy_relx.errors import PackBudgetError
@@ -20,6 +21,9 @@ from spacy_relx.training.lora import LoraWeights
 from spacy_relx.training.lora_settings import LoraSettings
 from spacy_relx.training.loss import pack_loss
 from spacy_relx.training.packs import make_pack, make_packs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SHARED = (1, 2, 3)
 
@@ -42,8 +46,19 @@ def train_rows(draw: st.DrawFn) -> list[TrainRow]:
     return draw(st.permutations(rows))
 
 
+def exact_norm(self: LlamaRMSNorm, hidden: torch.Tensor) -> torch.Tensor:
+    """What transformers' own norm computes in float32 alone, whatever it is given."""
+    return torch.nn.functional.rms_norm(hidden, hidden.shape[-1:], self.weight, self.variance_epsilon)
+
+
 @pytest.fixture(scope="module")
-def model() -> Any:
+def model() -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LlamaRMSNorm, "forward", exact_norm)
+        yield random_model()
+
+
+def random_model() -> Any:
     loaded = random_llama()
     weights = LoraWeights(loaded, LoraSettings(4, 8))
     torch.manual_seed(1)
@@ -95,8 +110,8 @@ def test_loss_and_gradients_are_those_of_the_rows_one_by_one(
     assert step.n_rows == len(rows)
     assert step.n_label_tokens == sum(len(row.answer) for row in rows)
     for name, value in gradients.items():
-        # Softmax and loss are taken in float32, everything else in float64.
-        torch.testing.assert_close(weights.masters[name].grad, value, rtol=1e-4, atol=1e-4 * float(value.abs().max()))
+        # The loss is taken, and gradients are added up, in float32, everything else in float64.
+        torch.testing.assert_close(weights.masters[name].grad, value, rtol=1e-4, atol=1e-5 * float(value.abs().max()))
 
 
 def test_the_mean_is_over_all_label_tokens_of_a_step(model: Any) -> None:
