@@ -1,6 +1,6 @@
 """Attention over a pack: the plan of `packing` carried out in torch, and the keys and values that are kept.
 
-By plain matrix products here, the fastest way on a processor; `fused` does the same on a GPU. Registered with
+By plain matrix products (`blocks`), the fastest way on a processor; `fused` does the same on a GPU. Registered with
 transformers as one more attention implementation, so that the layers of any Llama-family model call it with their own
 projections and rotary positions. Without a pack it is the stock scaled-dot-product attention.
 """
@@ -15,7 +15,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from spacy_relx.engine import frugal
+from spacy_relx.engine.blocks import Blocks, attended, attended_below
 from spacy_relx.engine.fused import FusedAttention, FusedStore
 
 if TYPE_CHECKING:
@@ -98,10 +98,9 @@ class PackAttention:
         def to_device(array: Any) -> Tensor:
             return torch.from_numpy(array).to(device, non_blocking=True)
 
-        self._buckets = [(to_device(b.queries), to_device(b.keys)) for b in plan.buckets]
+        self._buckets = [(to_device(b.queries), to_device(b.keys), to_device(~b.mask)) for b in plan.buckets]
         self._keeps = sum(b.mask.size for b in plan.buckets) <= _KEPT_WEIGHTS
-        self._hidden = [to_device(~b.mask) for b in plan.buckets]
-        self._biases: list[Tensor] = []
+        self._blocks: list[Blocks] = []
         self._slot = to_device(plan.slot)
         self._shared = shared
         self._store = store
@@ -124,47 +123,24 @@ class PackAttention:
             keys, values = self._store.write(layer, keys, values)
         shared = self._shared.layer(layer) if self._shared is not None else None
         scaled = query[0] if scaling == 1 else query[0] * scaling
-        biases = self._biases_of(query.dtype)
         outputs = [
-            frugal.attended(scaled, keys, values, *indices, bias, self._keeps)
+            attended(scaled, keys, values, blocks, keeps=self._keeps)
             if shared is None
-            else self._below(shared, scaled, keys, values, *indices, bias)
-            for indices, bias in zip(self._buckets, biases)
+            else attended_below(shared, scaled, keys, values, blocks)
+            for blocks in self._blocks_of(query.dtype)
         ]
         return torch.cat(outputs).index_select(0, self._slot).unsqueeze(0)
 
-    def _biases_of(self, dtype: torch.dtype) -> list[Tensor]:
-        """What is added to the scores of each bucket: zero where a query may look, else minus infinity.
+    def _blocks_of(self, dtype: torch.dtype) -> list[Blocks]:
+        """The blocks of each bucket, with what is added to their scores in the type that they are computed in.
 
         A sum is several times faster than a masked fill with a broadcast mask, and has nothing to do on the way back.
         """
-        if not self._biases:
-            zeros = (torch.zeros(hidden.shape, dtype=dtype, device=hidden.device) for hidden in self._hidden)
-            self._biases = [zero.masked_fill_(hidden, float("-inf")) for zero, hidden in zip(zeros, self._hidden)]
-        return self._biases
-
-    @staticmethod
-    def _below(
-        shared: tuple[Tensor, Tensor],
-        query: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        query_index: Tensor,
-        key_index: Tensor,
-        bias: Tensor,
-    ) -> Tensor:
-        """What `frugal.attended` computes, of queries that see a shared run before the keys of their blocks."""
-        rows, block_keys, block_values = frugal.gathered(query, keys, values, query_index, key_index)
-        scores = frugal.scores(rows, block_keys, bias)
-        n_shared = shared[0].shape[1]
-        flat = (keys.shape[0], -1)
-        # With one key-value head and blocks of one query, `rows` is a view that is not contiguous.
-        above = torch.bmm(rows.reshape(*flat, rows.shape[-1]), shared[0].transpose(1, 2))
-        above = above.view(*rows.shape[:2], n_shared)
-        weights = torch.softmax(torch.cat((above, scores), dim=-1), dim=-1)  # in float32 inside, whatever the type
-        answer = torch.bmm(weights[..., n_shared:], block_values)
-        answer = answer + torch.bmm(weights[..., :n_shared].reshape(*flat, n_shared), shared[1]).view_as(answer)
-        return frugal.scattered(answer, keys.shape[0], *query_index.shape)
+        if not self._blocks:
+            for queries, keys, hidden in self._buckets:
+                bias = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
+                self._blocks.append(Blocks(queries, keys, bias.masked_fill_(hidden, float("-inf"))))
+        return self._blocks
 
 
 #: What keeps keys and values, and what answers queries, on one kind of device or the other.

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from spacy_relx.engine import attention, decoder, frugal, packing, prefix_tree
+from spacy_relx.engine.blocks import Blocks, attended
 
 from .conftest import tiny_llama
 
@@ -92,19 +93,17 @@ def test_attention_of_blocks(n_kv: int, keeps: bool) -> None:
     sees = torch.tensor([[[True, False, False], [True, True, False]], [[True, False, True], [True, True, True]]])
     bias = torch.zeros(sees.shape, dtype=torch.float64).masked_fill(~sees, float("-inf"))
 
-    answers = frugal.attended(query, keys, values, query_index, key_index, bias, keeps)
+    blocks = Blocks(query_index, key_index, bias)
+    answers = attended(query, keys, values, blocks, keeps=keeps)
     assert answers.shape == (4, 4, 3)
     for place, node in ((0, 0), (1, 1), (2, 2)):
-        block, seen = place // 2, key_index[place // 2][sees[place // 2, place % 2]]
+        seen = key_index[place // 2][sees[place // 2, place % 2]]
         for head in range(4):
             own = head * n_kv // 4
             weights = torch.softmax(keys[own, seen] @ query[head, node], dim=0)
-            torch.testing.assert_close(answers[place, head], weights @ values[own, seen], msg=f"{block} {node} {head}")
+            torch.testing.assert_close(answers[place, head], weights @ values[own, seen], msg=f"{node} {head}")
 
-    def attended(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        return frugal.attended(query, keys, values, query_index, key_index, bias, keeps)
-
-    assert torch.autograd.gradcheck(attended, (query, keys, values))
+    assert torch.autograd.gradcheck(lambda *given: attended(*given, blocks, keeps=keeps), (query, keys, values))
 
 
 def test_a_layer_keeps_nothing_that_is_cheap_to_compute_again(monkeypatch: pytest.MonkeyPatch) -> None:
