@@ -46,7 +46,7 @@ def packed(
     loaded = load_model(spec)
     weights = LoraWeights(loaded, lora)
     step = GradientStep(loaded, weights)
-    optimizer = torch.optim.AdamW(weights.masters.values(), lr=RATE)
+    optimizer = torch.optim.AdamW(weights.masters.values(), lr=RATE, fused=loaded.device.type == "cpu")
 
     def run() -> None:
         for rows in steps:
@@ -105,7 +105,7 @@ def trainer(spec: ModelSpec, rows: Sequence[TrainRow], lora: LoraSettings, batch
                 logging_strategy="no",
                 report_to=[],
                 disable_tqdm=True,
-                optim="adamw_torch",
+                optim="adamw_torch_fused",
                 train_sampling_strategy="sequential",
             )
             job = Trainer(model, arguments, train_dataset=data, data_collator=collate)  # type: ignore[arg-type]

@@ -128,8 +128,8 @@ def _scores(rows: Tensor, keys: Tensor, bias: Tensor) -> Tensor:
     """The scores of gathered queries and keys."""
     n_blocks, width, n_keys = bias.shape
     products = torch.bmm(rows, keys.transpose(1, 2))
-    sums = products.view(-1, n_blocks, rows.shape[1] // width, width, n_keys) + bias[None, :, None]
-    return sums.view_as(products)
+    products.view(-1, n_blocks, rows.shape[1] // width, width, n_keys).add_(bias[None, :, None])
+    return products
 
 
 def _scattered(answer: Tensor, keys: Tensor, blocks: Blocks) -> Tensor:

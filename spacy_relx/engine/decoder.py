@@ -118,7 +118,7 @@ def _linear(layer: Any, rows: Tensor) -> Tensor:
     elif not torch.is_grad_enabled():
         down, up, scaling = adapter
         result = layer.base_layer(rows).addmm_(functional.linear(rows, down), up.T, alpha=scaling)
-    elif _is_plain(layer.base_layer):
+    elif is_plain(layer.base_layer):
         result = frugal.adapted(rows, layer.base_layer.weight, *adapter)
     else:
         result = layer(rows)
@@ -130,12 +130,13 @@ def _gated_linear(layer: Any, gate: Tensor, rows: Tensor) -> Tensor:
     if not torch.is_grad_enabled():
         return _linear(layer, functional.silu(gate, inplace=True).mul_(rows))
     adapter = _plain_adapter(layer, rows.dtype)
-    if adapter is not None and _is_plain(layer.base_layer):
+    if adapter is not None and is_plain(layer.base_layer):
         return frugal.gated_adapted(gate, rows, layer.base_layer.weight, *adapter)
     return _linear(layer, functional.silu(gate) * rows)
 
 
-def _is_plain(layer: nn.Module) -> bool:
+def is_plain(layer: Any) -> bool:
+    """Whether a layer is a matrix of numbers without a bias, and nothing else."""
     return type(layer) is nn.Linear and layer._parameters["bias"] is None
 
 
@@ -161,7 +162,7 @@ def _plain_adapter(layer: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor, floa
 
 
 def _norm(module: Any, hidden: Tensor) -> Tensor:
-    if torch.is_grad_enabled() and hidden.device.type == "cpu" and not module.weight.requires_grad:
+    if hidden.device.type == "cpu" and not module.weight.requires_grad:
         return frugal.rms_norm(hidden, module.weight, module.variance_epsilon)
     return functional.rms_norm(hidden, hidden.shape[-1:], module.weight, module.variance_epsilon)
 

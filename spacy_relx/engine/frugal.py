@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+#: Rows whose logits are computed at a time: 25 MB in float32 for 49,152 tokens.
+_LOGIT_ROWS = 128
+
 
 def adapted(rows: Tensor, weight: Tensor, down: Tensor, up: Tensor, scaling: float) -> Tensor:
     """A frozen matrix W with an adapter beside it: rows W' + s (rows A') B'.
@@ -35,11 +38,33 @@ def gated_adapted(gate: Tensor, rows: Tensor, weight: Tensor, down: Tensor, up: 
     return cast("Tensor", _GatedAdapted.apply(gate, rows, weight, down, up, scaling))  # type: ignore[no-untyped-call]
 
 
+def label_loss(hidden: Tensor, weight: Tensor, of: Tensor, tokens: Tensor, counts: Tensor) -> Tensor:
+    """Cross-entropy of tokens after hidden states, summed with weights, over the rows of a frozen output matrix.
+
+    Logits are a wide matrix, the widest there is in a model with many tokens: nothing of it is kept. The gradient is
+    computed with the loss, some rows at a time, each pass over the logits made in place.
+
+    Args:
+        hidden: Shape: (n_rows, hidden_size)
+        weight: Shape: (vocabulary, hidden_size)
+        of: The row that each token follows. Shape: (n_tokens,)
+        tokens: Shape: (n_tokens,)
+        counts: How often each counts. Shape: (n_tokens,)
+
+    Returns:
+        Shape: (), at least float32
+    """
+    return cast("Tensor", _LabelLoss.apply(hidden, weight, of, tokens, counts))  # type: ignore[no-untyped-call]
+
+
 def rms_norm(hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     """`torch.nn.functional.rms_norm` over the last dimension, by a frozen weight.
 
-    Torch's own keeps a float32 copy of its input on a processor; this keeps the input.
+    Torch's own makes twice as many passes over the rows on a processor, and keeps a float32 copy of them; this keeps
+    the rows.
     """
+    if not torch.is_grad_enabled():
+        return _normed(hidden, weight, epsilon)[0]
     return cast("Tensor", _RMSNorm.apply(hidden, weight, epsilon))  # type: ignore[no-untyped-call]
 
 
@@ -93,20 +118,55 @@ def _product_backward(
     return of_rows, of_low.T @ rows, (gradient.T @ low).mul_(scaling)
 
 
+class _LabelLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, of: Tensor, tokens: Tensor, counts: Tensor) -> Tensor:
+        exact = torch.promote_types(hidden.dtype, torch.float32)
+        counts = counts.to(exact)
+        n_rows = len(hidden)
+        weight_of_row = counts.new_zeros(n_rows).index_add_(0, of, counts)
+        loss = counts.new_zeros(())
+        of_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        for first in range(0, n_rows, _LOGIT_ROWS):
+            rows = slice(first, first + _LOGIT_ROWS)
+            scores = functional.linear(hidden[rows], weight).to(exact).log_softmax(-1)
+            # Tokens of other rows count nothing; to pick this part's own, a GPU would have to be waited for.
+            number = counts * ((of >= first) & (of < first + len(scores)))
+            at = ((of - first).clamp(0, len(scores) - 1), tokens)
+            loss -= torch.dot(scores[at], number)
+            if of_hidden is not None:
+                of_scores = scores.exp_().mul_(weight_of_row[rows, None])
+                of_scores.index_put_(at, -number, accumulate=True)
+                torch.mm(of_scores.to(weight.dtype), weight, out=of_hidden[rows])
+        ctx.of_hidden = of_hidden
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return ctx.of_hidden * gradient, None, None, None, None
+
+
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-        ctx.save_for_backward(hidden, weight)
-        ctx.epsilon = epsilon
-        return functional.rms_norm(hidden, hidden.shape[-1:], weight, epsilon)
+        result, scale = _normed(hidden, weight, epsilon)
+        ctx.save_for_backward(hidden, weight, scale)
+        return result
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        hidden, weight = ctx.saved_tensors
-        exact = torch.promote_types(hidden.dtype, torch.float32)
-        normed = hidden.to(exact)
-        scale = normed.square().mean(-1, keepdim=True).add_(ctx.epsilon).rsqrt_()
-        normed = normed * scale
-        of_normed = gradient.to(exact) * weight
-        along = (of_normed * normed).mean(-1, keepdim=True)
-        return of_normed.addcmul_(normed, along, value=-1).mul_(scale).to(hidden.dtype), None, None
+        hidden, weight, scale = ctx.saved_tensors
+        exact, of_normed = hidden.to(scale.dtype), gradient.to(scale.dtype) * weight
+        # With y = s x w and s = (mean(x^2) + e)^(-1/2): dx = s (g w - s^2 mean(g w x) x)
+        along = (of_normed * exact).mean(-1, keepdim=True).mul_(scale.square())
+        return of_normed.addcmul_(exact, along, value=-1).mul_(scale).to(hidden.dtype), None, None
+
+
+def _normed(hidden: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """The normed rows, and the factor of each, in at least float32. Shapes: (n_rows, size), (n_rows, 1)."""
+    exact = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+    norm = torch.linalg.vector_norm(exact, dim=-1, keepdim=True)
+    scale = norm.square_().div_(hidden.shape[-1]).add_(epsilon).rsqrt_()
+    if exact is hidden:  # nothing of the input is overwritten
+        return (exact * scale).mul_(weight), scale
+    return exact.mul_(scale).mul_(weight).to(hidden.dtype), scale

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from spacy_relx.engine import decoder
 from spacy_relx.engine.attention import make_attention, own_forward
+from spacy_relx.engine.frugal import label_loss
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,8 +48,11 @@ def pack_loss(model: Any, pack: TrainPack, *, recompute: bool = False) -> Tensor
         with recomputed_layers(model) if recompute else nullcontext():
             hidden = own_forward(model, *nodes, attention)
     hidden = hidden.index_select(0, to_device(pack.predictors))
-    logits = model.get_output_embeddings()(hidden).float()
     of, tokens = to_device(pack.of), to_device(pack.tokens)
+    output = model.get_output_embeddings()
+    if decoder.is_plain(output) and not output.weight.requires_grad:
+        return label_loss(hidden, output.weight, of, tokens, to_device(pack.counts))
+    logits = output(hidden).float()
     losses = torch.logsumexp(logits, dim=-1)[of] - logits[of, tokens]
     return torch.dot(losses, to_device(pack.counts))
 

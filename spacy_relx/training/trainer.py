@@ -146,7 +146,10 @@ class Trainer:
         self._encoder = Encoder(loaded.tokenizer, template_kwargs, max_tokens=self._step.max_pack_tokens)
         self._names = list(self._weights.masters)
         self._optimizer = torch.optim.AdamW(
-            self._weights.masters.values(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
+            self._weights.masters.values(),
+            lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
+            fused=loaded.device.type == "cpu",  # elsewhere it wants its step counts on the device, and gains nothing
         )
         self._batches = list(self._plan())
         self.n_steps = min(len(self._batches), self.settings.max_steps or len(self._batches))

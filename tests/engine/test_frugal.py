@@ -54,6 +54,27 @@ def test_product_of_gated_rows() -> None:
     assert torch.autograd.gradcheck(product, (gate, rows, down, up))
 
 
+@pytest.mark.parametrize("at_a_time", [1, 2, 100])
+def test_loss_of_labels(at_a_time: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frugal, "_LOGIT_ROWS", at_a_time)
+    torch.manual_seed(0)
+    hidden, weight = random(5, 6, wants_gradient=True), random(9, 6)
+    # A row that two tokens follow, one of them twice; one that none follows; one token after two rows.
+    of, tokens = torch.tensor([0, 0, 1, 2, 4]), torch.tensor([3, 8, 3, 0, 5])
+    counts = torch.tensor([1.0, 2.0, 1.0, 0.5, 3.0])
+
+    def loss(hidden: Tensor) -> Tensor:
+        return frugal.label_loss(hidden, weight, of, tokens, counts)
+
+    one_by_one = functional.cross_entropy(hidden[of] @ weight.T, tokens, reduction="none")
+    torch.testing.assert_close(loss(hidden), one_by_one @ counts.double())
+    assert torch.autograd.gradcheck(loss, (hidden,))
+    (once,), (thrice,) = (torch.autograd.grad(factor * loss(hidden), hidden) for factor in (1, 3))
+    torch.testing.assert_close(thrice, 3 * once)
+    with torch.no_grad():
+        torch.testing.assert_close(loss(hidden), one_by_one @ counts.double())
+
+
 def test_norm() -> None:
     (rows, _), _ = inputs()
     weight = random(6)
@@ -128,8 +149,8 @@ def test_a_layer_keeps_nothing_that_is_cheap_to_compute_again(monkeypatch: pytes
         decoder.forward(model, ids, positions, of_pack)
     hidden, key_values, inner, rank, n_layers, head = 32, 16, 48, 4, 3, 8
     # The inputs of two norms (not of the first of all, which nothing learns from, but of the last), what they make;
-    # queries, keys, values and the answer; both factors of the gate; each adapter's rows A'.
-    of_layer = 2 * hidden + 2 * hidden + 2 * hidden + 2 * key_values + 2 * inner + len(PROJECTIONS) * rank
+    # queries, keys, values and the answer; both factors of the gate; each adapter's rows A'; the norms' factors.
+    of_layer = 2 * hidden + 2 * hidden + 2 * hidden + 2 * key_values + 2 * inner + len(PROJECTIONS) * rank + 2 * 2
     factors = 4 * len(tree) * head  # sines and cosines of queries and keys, for all layers
     biases = sum(bucket.mask.size for bucket in plan.buckets)
     assert sum(storage.nbytes() for storage in kept.values()) == 2 * (
