@@ -2,6 +2,8 @@
 
     python benchmarks/outside.py --out benchmarks/results/outside.json
 
+Documents are answered one by one, as on a processor, and again in packs that they share, as on a GPU (`pooled`).
+
 One thread; times are seconds of the processor and not of the clock, so that what else a machine does hardly counts, and
 pairs a second is per core. `stages` says where the time goes by stage, `hot_spots` by function (own time,
 under the profiler, which slows Python code more than library code: use it to find places, not to compare times).
@@ -31,6 +33,7 @@ from spacy_relx.benchmark.zero_cost import zero_cost_engine
 from spacy_relx.engine import packing, prefix_tree
 from spacy_relx.engine.allocator import keep_freed_memory
 from spacy_relx.engine.loading import load_tokenizer
+from spacy_relx.engine.packed import DEFAULT_PACK_TOKENS
 from spacy_relx.engine.spec import EMBEDDED_BASE, ModelSpec
 
 if TYPE_CHECKING:
@@ -67,7 +70,13 @@ def main(arguments: list[str] | None = None) -> None:
     work = {n: to_docs(made_up(max(1, args.pairs // (n * (n - 1))), n, seed=n), component.vocab) for n in args.entities}
     for docs in work.values():
         component(docs[0])  # the labels and the shared run are bound once
-    runs = {str(n): processor_seconds(lambda docs=docs: answer(component, docs)) for n, docs in work.items()}  # type: ignore[misc]
+    pooling = with_engine(component, zero_cost_engine(engine.loaded.tokenizer, DEFAULT_PACK_TOKENS["cuda"]))
+    pooling.pool = True
+    pooling(next(iter(work.values()))[0])
+    runs = {}
+    for n, docs in work.items():
+        for kind, asked in (("", component), (" pooled", pooling)):
+            runs[f"{n}{kind}"] = processor_seconds(lambda asked=asked, docs=docs: answer(asked, docs))  # type: ignore[misc]
     seconds = interleave(runs, args.rounds)
     by_entities = {}
     for n, docs in work.items():
@@ -77,6 +86,10 @@ def main(arguments: list[str] | None = None) -> None:
             "documents": len(docs),
             "pairs_per_second_per_core": Summary.of(rates(seconds[str(n)], n_pairs)).to_dict(),
             "share_of_the_time": beside(n_pairs, seconds[str(n)]),
+            "pooled": {
+                "pairs_per_second_per_core": Summary.of(rates(seconds[f"{n} pooled"], n_pairs)).to_dict(),
+                "share_of_the_time": beside(n_pairs, seconds[f"{n} pooled"]),
+            },
             "stages": stages(component, engine, docs),
             "steps_microseconds_a_pair": steps(component, engine, docs),
         }

@@ -190,8 +190,16 @@ def _set_relations(doc: Doc, value: Iterable[Any], *, attr: str) -> None:
     best: dict[tuple[tuple[int, int], tuple[int, int], str], storage.StoredRelation] = {}
     if isinstance(value, (str, Mapping)) or not isinstance(value, Iterable):
         raise DataError(f"Doc._.{attr} was set to {value!r}. Expected a list of relations; set it to [] to clear it.")
+    # The mentions of a Doc stand in many of its relations. The Spans are kept, or another may come to have the same id.
+    seen: dict[int, tuple[Any, storage.Mention]] = {}
+
+    def mention_of(given: Any) -> storage.Mention:
+        if id(given) not in seen:
+            seen[id(given)] = (given, storage.to_mention(doc, given))
+        return seen[id(given)][1]
+
     for item in value:
-        stored = _to_stored(doc, item)
+        stored = _to_stored(item, mention_of)
         if stored[0][:2] == stored[1][:2]:
             raise DataError(
                 f"A relation {stored[2]!r} has tokens {stored[0][:2]} as head and as tail. Expected two different "
@@ -248,7 +256,7 @@ def _view(doc: Doc, stored: storage.StoredRelation, known: Mapping[tuple[int, in
     return Relation(storage.span_at(doc, head, known), storage.span_at(doc, tail, known), label, score, inverse or None)
 
 
-def _to_stored(doc: Doc, item: Any) -> storage.StoredRelation:
+def _to_stored(item: Any, mention_of: Callable[[Any], storage.Mention]) -> storage.StoredRelation:
     """Turn what a user may assign into the stored form: a Relation, its dict, or (head, label, tail[, score])."""
     inverse: Any = None
     if isinstance(item, Relation):
@@ -272,7 +280,7 @@ def _to_stored(doc: Doc, item: Any) -> storage.StoredRelation:
         or not 0 <= score <= 1
     ):
         raise DataError(f"Relation {label!r} has the score {score!r}. Expected a number in 0..1.")
-    return (storage.to_mention(doc, head), storage.to_mention(doc, tail), label, float(score), str(inverse or ""))
+    return (mention_of(head), mention_of(tail), label, float(score), str(inverse or ""))
 
 
 def _mention_dict(span: Span) -> dict[str, Any]:

@@ -165,9 +165,27 @@ def soak() -> str:
     return table(head, rows) + sources("soak")
 
 
+def outside() -> str:
+    """What everything around the model costs."""
+    rows = []
+    for _, run in results("outside"):
+        for n, apart in run["entities"].items():
+            for kind, measured in (("one by one", apart), ("in shared packs", apart["pooled"])):
+                shares = (f"{share:.1%}" for share in measured["share_of_the_time"].values())
+                rows.append((n, kind, spread(measured["pairs_per_second_per_core"]), *shares))
+    head = (
+        "entities of a document",
+        "documents",
+        "pairs a second and core",
+        "share of the time beside 50 pairs/s",
+        "beside 3,000 pairs/s",
+    )
+    return table(head, rows) + sources("outside") if rows else "Not measured yet."
+
+
 def others() -> str:
     """Results of kinds that have no table above."""
-    kinds = ("suite", "gpu", "exactness", "training_speed", "soak")
+    kinds = ("suite", "gpu", "exactness", "training_speed", "soak", "outside")
     shown = [name for kind in kinds for name, _ in results(kind)]
     parts = []
     for name, run in results(""):
@@ -238,5 +256,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "benchmark-exactness": exactness,
     "benchmark-training": training,
     "benchmark-soak": soak,
+    "benchmark-outside": outside,
     "benchmark-others": others,
 }

@@ -177,6 +177,7 @@ def test_outside(run_script: Run, tiny_llama: Path) -> None:
     assert set(row["pairs_per_second_per_core"]) == SUMMARY
     assert set(row["stages"]) == {"pairs, prompts, tokens", "trees and search", "results"}
     assert row["share_of_the_time"].keys() == {"beside 50 pairs/s", "beside 3000 pairs/s"}
+    assert row["pooled"].keys() == {"pairs_per_second_per_core", "share_of_the_time"}
     assert "engine, all of it" in row["steps_microseconds_a_pair"]
     assert len(result["hot_spots"]) == 5
     assert all(set(spot) >= {"function", "where", "share", "calls"} for spot in result["hot_spots"])
