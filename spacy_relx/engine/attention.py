@@ -105,6 +105,11 @@ class PackAttention:
         self._shared = shared
         self._store = store
 
+    def widen(self, n_rows: int) -> None:
+        """Have `attend` return so many rows; those behind the queries' answers are padding."""
+        padding = self._slot.new_zeros(n_rows - len(self._slot))
+        self._slot = torch.cat((self._slot, padding))
+
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """Answer the queries of one layer.
 

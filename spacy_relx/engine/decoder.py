@@ -15,7 +15,8 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers.models.llama import modeling_llama as llama
 
-from spacy_relx.engine import frugal
+from spacy_relx.engine import frugal, packing
+from spacy_relx.engine.attention import PackAttention
 
 if TYPE_CHECKING:
     from spacy_relx.engine.attention import Attention
@@ -63,6 +64,12 @@ def forward(model: Any, ids: Tensor, positions: Tensor, attention: Attention, *,
         Hidden states after the last norm. Shape: (n_nodes, hidden_size)
     """
     decoder = model.get_decoder()
+    n_nodes = len(ids)
+    n_rows = _n_rows(n_nodes, decoder.embed_tokens.weight)
+    if n_rows > n_nodes:
+        ids, positions = (functional.pad(each, (0, n_rows - n_nodes)) for each in (ids, positions))
+        assert isinstance(attention, PackAttention)  # on a processor
+        attention.widen(n_rows)
     hidden: Tensor = decoder.embed_tokens(ids)
     cos, sin = (factor.transpose(0, 1) for factor in decoder.rotary_emb(hidden[None], positions[None]))
     half = cos.shape[-1] // 2
@@ -71,15 +78,22 @@ def forward(model: Any, ids: Tensor, positions: Tensor, attention: Attention, *,
     scale = decoder.layers[0].self_attn.scaling
     query_factors, key_factors = (cos * scale, sin * scale), (cos, sin)
     for index, layer in enumerate(decoder.layers):
-        arguments = (layer, index, hidden, query_factors, key_factors, attention)
+        arguments = (layer, index, hidden, n_nodes, query_factors, key_factors, attention)
         hidden = checkpoint(_layer, *arguments, use_reentrant=False) if recompute else _layer(*arguments)
-    return _norm(decoder.norm, hidden)
+    return _norm(decoder.norm, hidden)[:n_nodes]
+
+
+def _n_rows(n_nodes: int, weight: Tensor) -> int:
+    """How many rows the layers see, padding among them."""
+    compiles = weight.device.type == "cpu" and weight.dtype in (torch.bfloat16, torch.float16)
+    return packing.padded(n_nodes) if compiles else n_nodes
 
 
 def _layer(
     layer: Any,
     index: int,
     hidden: Tensor,
+    n_nodes: int,
     query_factors: tuple[Tensor, Tensor],
     key_factors: tuple[Tensor, Tensor],
     attention: Attention,
@@ -92,7 +106,8 @@ def _layer(
     )
     query, key = _rotate(query, *query_factors), _rotate(key, *key_factors)
     del normed  # what is alive at a layer's widest place bounds the memory
-    answer = attention.attend(index, _heads(query), _heads(key), _heads(value), 1.0)
+    query, key, value = (_heads(states[:n_nodes]) for states in (query, key, value))
+    answer = attention.attend(index, query, key, value, 1.0)
     del query, key, value
     hidden = _add(hidden, _linear(part.o_proj, answer.view(len(hidden), -1)))
     del answer

@@ -82,6 +82,17 @@ class AttentionPlan:
     slot: IntArray
 
 
+def padded(n_nodes: int) -> int:
+    """Rows that a forward pass in half precision has on a processor, where some of them may be padding.
+
+    Its products are compiled for each shape, which takes a millisecond or two and most of a megabyte, and a pass has
+    dozens of shapes: with hardly two documents of one length that is a good part of the time. So passes of about one
+    size get one shape. Sixteen rows are the height of what the processor multiplies at a time.
+    """
+    step = 16 if n_nodes <= 512 else 32 if n_nodes <= 1024 else 64
+    return -(-n_nodes // step) * step
+
+
 def split_by_budget(prompts: Sequence[Prompt], max_tokens: int) -> Iterator[range]:
     """Cut a list of prompts into consecutive ranges whose trees hold at most `max_tokens` nodes each.
 
@@ -149,8 +160,13 @@ def plan_blocks(blocks: list[Block], n_queries: int) -> AttentionPlan:
     return AttentionPlan(tuple(buckets), slot)
 
 
+def _rounded(size: int) -> int:
+    """The size of a bucket's blocks, which is one of few, as in `padded`; short answers are not made much longer."""
+    return -(-size // 16) * 16 if size > 16 else 1 << (size - 1).bit_length()
+
+
 def _pad(blocks: list[Block]) -> Bucket:
-    width, n_keys = max(len(b.queries) for b in blocks), max(b.n_keys for b in blocks)
+    width, n_keys = map(_rounded, (max(len(b.queries) for b in blocks), max(b.n_keys for b in blocks)))
     queries = np.zeros((len(blocks), width), dtype=np.int64)
     keys = np.zeros((len(blocks), n_keys), dtype=np.int64)
     mask = np.zeros((len(blocks), width, n_keys), dtype=np.bool_)

@@ -151,15 +151,16 @@ def test_a_layer_keeps_nothing_that_is_cheap_to_compute_again(monkeypatch: pytes
     # The inputs of two norms (not of the first of all, which nothing learns from, but of the last), what they make;
     # queries, keys, values and the answer; both factors of the gate; each adapter's rows A'; the norms' factors.
     of_layer = 2 * hidden + 2 * hidden + 2 * hidden + 2 * key_values + 2 * inner + len(PROJECTIONS) * rank + 2 * 2
-    factors = 4 * len(tree) * head  # sines and cosines of queries and keys, for all layers
+    n_rows = packing.padded(len(tree))
+    factors = 4 * n_rows * head  # sines and cosines of queries and keys, for all layers
     biases = sum(bucket.mask.size for bucket in plan.buckets)
-    assert sum(storage.nbytes() for storage in kept.values()) == 2 * (
-        n_layers * len(tree) * of_layer + factors + biases
-    )
+    assert sum(storage.nbytes() for storage in kept.values()) == 2 * (n_layers * n_rows * of_layer + factors + biases)
 
 
-def test_an_adapter_learns_by_the_right_gradients() -> None:
+@pytest.mark.parametrize("padding", [0, 5])
+def test_an_adapter_learns_by_the_right_gradients(padding: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The gradient along a random direction, against the differences of a small step to both sides."""
+    monkeypatch.setattr(decoder, "_n_rows", lambda n_nodes, _: n_nodes + padding)
     model: Any = tiny_llama().model
     inject_adapter_in_model(LoraConfig(r=4, lora_alpha=8, target_modules=PROJECTIONS), model)
     model.double()

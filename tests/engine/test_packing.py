@@ -65,7 +65,24 @@ def test_a_bucket_holds_blocks_of_similar_size() -> None:
     long = packing.Block(np.arange(2), np.arange(400), np.arange(400, 402), np.ones((2, 2), dtype=bool))
     short = [packing.Block(np.array([i]), np.arange(3), np.array([3]), np.ones((1, 1), dtype=bool)) for i in (2, 3)]
     plan = packing.plan_blocks([long, *short], 4)
-    assert [bucket.keys.shape for bucket in plan.buckets] == [(2, 4), (1, 402)]
+    assert [bucket.keys.shape for bucket in plan.buckets] == [(2, 4), (1, 416)]
+    assert [bucket.queries.shape for bucket in plan.buckets] == [(2, 1), (1, 2)]
+
+
+def test_plans_of_about_one_size_have_one_shape() -> None:
+    # What a processor compiles for each shape is then there for the next document.
+    def shapes(n_words: int) -> set[tuple[int, ...]]:
+        prompts = [(*range(n_words), 100 + i, 7, 200 + j, 8) for i in range(3) for j in range(3)]
+        return {bucket.mask.shape for bucket in packing.plan_tree(prefix_tree.build(prompts)).buckets}
+
+    assert shapes(41) == shapes(44) == shapes(48) != shapes(60)
+
+
+@given(st.integers(1, 5000))
+def test_padding_is_little(n: int) -> None:
+    rows = packing.padded(n)
+    assert n <= rows < n + max(16, n / 16)
+    assert packing.padded(rows) == rows
 
 
 @given(token_ids, token_ids, st.integers(0, 16))
