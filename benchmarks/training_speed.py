@@ -3,6 +3,8 @@
     python -m spacy relx rows corpus/conll04.train.spacy rows.jsonl --labels conll04
     python benchmarks/training_speed.py rows.jsonl --out benchmarks/results/training_speed.0shot.json
 
+`--config benchmarks/two_shots.cfg` makes rows with two demonstrations.
+
 Both train a LoRA adapter of the same shape on copies of the same model, in the same number format, with AdamW, no
 dropout, and as many optimiser steps. The Trainer gets rows sorted by length and right-padded batches; a step of more
 rows than `--trainer-batch` is accumulated from several, since padded rows of long prompts are soon too large for the

@@ -190,10 +190,12 @@ def _set_relations(doc: Doc, value: Iterable[Any], *, attr: str) -> None:
     best: dict[tuple[tuple[int, int], tuple[int, int], str], storage.StoredRelation] = {}
     if isinstance(value, (str, Mapping)) or not isinstance(value, Iterable):
         raise DataError(f"Doc._.{attr} was set to {value!r}. Expected a list of relations; set it to [] to clear it.")
-    # The mentions of a Doc stand in many of its relations. The Spans are kept, or another may come to have the same id.
-    seen: dict[int, tuple[Any, storage.Mention]] = {}
+    # The Spans of a Doc stand in many of its relations. They are kept, or another may come to have the id of one.
+    seen: dict[int, tuple[Span, storage.Mention]] = {}
 
     def mention_of(given: Any) -> storage.Mention:
+        if not isinstance(given, Span):  # a list or dict may be another the next time
+            return storage.to_mention(doc, given)
         if id(given) not in seen:
             seen[id(given)] = (given, storage.to_mention(doc, given))
         return seen[id(given)][1]

@@ -6,7 +6,7 @@ import dataclasses
 import subprocess
 import sys
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import spacy
@@ -19,6 +19,9 @@ from spacy.vocab import Vocab
 from spacy_relx import Relation, RelationAnswer, as_doc, merge_docs
 from spacy_relx.errors import DataError
 from spacy_relx.relation import register
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 WORDS = ["Steve", "Jobs", "co-founded", "Apple", "in", "New", "York", "."]
 KEY = ("._.", "relations", None, None)
@@ -196,6 +199,17 @@ def test_mentions_of_a_doc_with_other_tokens_are_found_by_their_characters(doc: 
         other._.relations = value
         assert other._.triples == doc._.triples
         assert other._.relations[0].head.start == 2
+
+
+def test_mentions_that_change_while_they_are_assigned_are_what_they_were(doc: Doc) -> None:
+    def relations() -> Iterator[Any]:
+        place = [0, 1]
+        for start in (1, 2):
+            place[:] = [start, start + 1]
+            yield (place, "before", (start + 1, start + 2))
+
+    doc._.relations = relations()
+    assert [(found.head.start, found.tail.start) for found in doc._.relations] == [(1, 2), (2, 3)]
 
 
 def test_duplicates_collapse_to_the_best() -> None:
