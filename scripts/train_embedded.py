@@ -118,7 +118,7 @@ SOURCES = {
     ),
     "redocred": Source(("redocred.dev",), "redocred", "redocred", dev=0.1, typed=True),
     "wiki80": Source(
-        ("fewrel.dev", "wiki80.dev", "wiki80.train"), "wiki80", "fewrel", cap=60, settings={"negatives": 0}
+        ("fewrel.val_wiki", "wiki80.dev", "wiki80.train_0.1"), "wiki80", "fewrel", cap=60, settings={"negatives": 0}
     ),
     "scierc": Source(("scierc.train",), "scierc", "scierc", dev=0.1, cap=300, settings={"negatives": 1}),
 }
@@ -563,7 +563,7 @@ def _unseen(corpus: Path, recipe: str, labels: list[str], seed: int) -> Iterator
     from spacy_relx.schema import parse_labels
 
     schema = parse_labels(labels)
-    source = replace(SOURCES["wiki80"], corpora=("wiki80.dev", "wiki80.train"), cap=0)
+    source = replace(SOURCES["wiki80"], corpora=("wiki80.dev", "wiki80.train_0.1"), cap=0)
     mixture = Mixture(negatives=0, negatives_alone=0, both_orders=False, texts=12)
     yield from epoch_groups(
         list(_contexts(source, schema, corpus, seed, set(labels))), schema, _wording(recipe), None, mixture

@@ -23,9 +23,9 @@ script = load_script("train_embedded")
 LABELS = {
     "semeval2010_task8.dev": ["Cause-Effect(e1,e2)", "Other", "Entity-Origin(e2,e1)"],
     "redocred.dev": ["country", "creator", "spouse"],
-    "fewrel.dev": ["crosses", "mother"],
+    "fewrel.val_wiki": ["crosses", "mother"],
     "wiki80.dev": ["crosses", *script.HELD_OUT],
-    "wiki80.train": ["spouse", "occupant"],
+    "wiki80.train_0.1": ["spouse", "occupant"],
     "scierc.train": ["USED-FOR", "PART-OF"],
 }
 
@@ -41,7 +41,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
             label = labels[i % len(labels)]
             doc = Doc(vocab, [f"First{i}", "and", f"Second{i}", "of", file, "or", label.split(" ")[0].title(), "."])
             # Head and tail are the same words in all files, so that a held-out text may come back under another label.
-            if file == "fewrel.dev" and i < 4:
+            if file == "fewrel.val_wiki" and i < 4:
                 doc = Doc(vocab, ["A", "secret", f"Number{i}", "."])
             if file == "wiki80.dev" and 1 <= i < 5:
                 doc = Doc(vocab, ["A", "secret", f"Number{i - 1}", "."])
