@@ -7,7 +7,7 @@ carry the scale of the scores. Between the matrix products, a processor spends m
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,11 @@ from transformers.models.llama import modeling_llama as llama
 
 from spacy_relx.engine import frugal, packing
 from spacy_relx.engine.attention import PackAttention
+from spacy_relx.engine.frugal import AdaptedMatrix
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from spacy_relx.engine.attention import Attention
 
 #: What `forward` does the work of. A subclass may compute something else.
@@ -101,8 +104,8 @@ def _layer(
     part = layer.self_attn
     normed = _norm(layer.input_layernorm, hidden)
     query, key, value = (
-        _linear(projection, normed).view(len(hidden), -1, part.head_dim)
-        for projection in (part.q_proj, part.k_proj, part.v_proj)
+        states.view(len(hidden), -1, part.head_dim)
+        for states in _linears((part.q_proj, part.k_proj, part.v_proj), normed)
     )
     query, key = _rotate(query, *query_factors), _rotate(key, *key_factors)
     del normed  # what is alive at a layer's widest place bounds the memory
@@ -112,7 +115,7 @@ def _layer(
     hidden = _add(hidden, _linear(part.o_proj, answer.view(len(hidden), -1)))
     del answer
     normed = _norm(layer.post_attention_layernorm, hidden)
-    gate, rows = _linear(layer.mlp.gate_proj, normed), _linear(layer.mlp.up_proj, normed)
+    gate, rows = _linears((layer.mlp.gate_proj, layer.mlp.up_proj), normed)
     del normed
     return _add(hidden, _gated_linear(layer.mlp.down_proj, gate, rows))
 
@@ -121,22 +124,31 @@ def _add(hidden: Tensor, part: Tensor) -> Tensor:
     return hidden + part if torch.is_grad_enabled() else hidden.add_(part)
 
 
+def _linears(layers: Sequence[Any], rows: Tensor) -> Sequence[Tensor]:
+    """Multiply by the matrices of several layers; see `_linear`."""
+    if torch.is_grad_enabled():
+        matrices = [_adapted_matrix(layer, rows.dtype) for layer in layers]
+        if None not in matrices:
+            return frugal.adapted(rows, *cast("list[AdaptedMatrix]", matrices))
+    return [_linear(layer, rows) for layer in layers]
+
+
 def _linear(layer: Any, rows: Tensor) -> Tensor:
     """Multiply by a layer's matrix, and add in place what a LoRA adapter beside it makes of the same rows.
 
     PEFT's own layer adds, scales, and for 4-bit layers copies in passes of their own over the result.
     """
-    adapter = _plain_adapter(layer, rows.dtype)
     result: Tensor
+    if torch.is_grad_enabled():
+        matrix = _adapted_matrix(layer, rows.dtype)
+        result = layer(rows) if matrix is None else frugal.adapted(rows, matrix)[0]
+        return result
+    adapter = _plain_adapter(layer, rows.dtype)
     if adapter is None:
         result = layer(rows)
-    elif not torch.is_grad_enabled():
+    else:
         down, up, scaling = adapter
         result = layer.base_layer(rows).addmm_(functional.linear(rows, down), up.T, alpha=scaling)
-    elif is_plain(layer.base_layer):
-        result = frugal.adapted(rows, layer.base_layer.weight, *adapter)
-    else:
-        result = layer(rows)
     return result
 
 
@@ -144,10 +156,18 @@ def _gated_linear(layer: Any, gate: Tensor, rows: Tensor) -> Tensor:
     """The same of silu(gate) * rows."""
     if not torch.is_grad_enabled():
         return _linear(layer, functional.silu(gate, inplace=True).mul_(rows))
-    adapter = _plain_adapter(layer, rows.dtype)
-    if adapter is not None and is_plain(layer.base_layer):
-        return frugal.gated_adapted(gate, rows, layer.base_layer.weight, *adapter)
+    matrix = _adapted_matrix(layer, rows.dtype)
+    if matrix is not None:
+        return frugal.gated_adapted(gate, rows, matrix)
     return _linear(layer, functional.silu(gate) * rows)
+
+
+def _adapted_matrix(layer: Any, dtype: torch.dtype) -> AdaptedMatrix | None:
+    """The matrix of a layer with its one active LoRA adapter; None if its own forward has to be asked."""
+    adapter = _plain_adapter(layer, dtype)
+    if adapter is None or not is_plain(layer.base_layer):
+        return None
+    return AdaptedMatrix(layer.base_layer.weight, *adapter)
 
 
 def is_plain(layer: Any) -> bool:

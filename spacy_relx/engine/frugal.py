@@ -7,35 +7,56 @@ some of them: no gradient of a frozen one is computed. Without gradients, all th
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 #: Rows whose logits are computed at a time: 25 MB in float32 for 49,152 tokens.
 _LOGIT_ROWS = 128
 
 
-def adapted(rows: Tensor, weight: Tensor, down: Tensor, up: Tensor, scaling: float) -> Tensor:
-    """A frozen matrix W with an adapter beside it: rows W' + s (rows A') B'.
+class AdaptedMatrix(NamedTuple):
+    """A frozen matrix W with an adapter beside it.
 
-    Args:
-        rows: Shape: (n_rows, n_inputs)
+    Attributes:
         weight: W. Shape: (n_outputs, n_inputs)
         down: A. Shape: (rank, n_inputs)
         up: B. Shape: (n_outputs, rank)
         scaling: s.
+    """
+
+    weight: Tensor
+    down: Tensor
+    up: Tensor
+    scaling: float
+
+
+def adapted(rows: Tensor, *matrices: AdaptedMatrix) -> tuple[Tensor, ...]:
+    """The products of the same rows with several adapted matrices: rows W' + s (rows A') B'.
+
+    Those of one rank are thin, and a thin product takes a processor longer than its arithmetic: the A of all matrices
+    are multiplied as one, and the gradients of the rows are added up within the products that give them.
+
+    Args:
+        rows: Shape: (n_rows, n_inputs)
+        matrices: At least one.
 
     Returns:
-        Shape: (n_rows, n_outputs)
+        For each matrix: shape (n_rows, n_outputs)
     """
-    return cast("Tensor", _Adapted.apply(rows, weight, down, up, scaling))  # type: ignore[no-untyped-call]
+    tensors = [tensor for matrix in matrices for tensor in matrix[:3]]
+    scalings = tuple(matrix.scaling for matrix in matrices)
+    return cast("tuple[Tensor, ...]", _Adapted.apply(rows, scalings, *tensors))  # type: ignore[no-untyped-call]
 
 
-def gated_adapted(gate: Tensor, rows: Tensor, weight: Tensor, down: Tensor, up: Tensor, scaling: float) -> Tensor:
+def gated_adapted(gate: Tensor, rows: Tensor, matrix: AdaptedMatrix) -> Tensor:
     """The same of silu(gate) * rows, of which nothing but the two factors is kept. Shape of gate: that of rows."""
-    return cast("Tensor", _GatedAdapted.apply(gate, rows, weight, down, up, scaling))  # type: ignore[no-untyped-call]
+    return cast("Tensor", _GatedAdapted.apply(gate, rows, *matrix))  # type: ignore[no-untyped-call]
 
 
 def label_loss(hidden: Tensor, weight: Tensor, of: Tensor, tokens: Tensor, counts: Tensor) -> Tensor:
@@ -70,17 +91,33 @@ def rms_norm(hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
 
 class _Adapted(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor, down: Tensor, up: Tensor, scaling: float) -> Tensor:
-        result, low = _product(rows, weight, down, up, scaling)
-        ctx.save_for_backward(rows, weight, down, up, low)
-        ctx.scaling = scaling
-        return result
+    def forward(ctx: Any, rows: Tensor, scalings: tuple[float, ...], *tensors: Tensor) -> tuple[Tensor, ...]:
+        matrices = _matrices(tensors, scalings)
+        low = functional.linear(rows, _joined([matrix.down for matrix in matrices], 0))
+        ctx.save_for_backward(rows, low, *tensors)
+        ctx.scalings = scalings
+        return tuple(
+            functional.linear(rows, matrix.weight).addmm_(part, matrix.up.T, alpha=matrix.scaling)
+            for matrix, part in zip(matrices, _parts(low, matrices))
+        )
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        rows, *matrices = ctx.saved_tensors
-        of_rows, of_down, of_up = _product_backward(gradient, rows, matrices, ctx.scaling, ctx.needs_input_grad[0])
-        return of_rows, None, of_down, of_up, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        rows, low, *tensors = ctx.saved_tensors
+        matrices = _matrices(tensors, ctx.scalings)
+        of_parts = [(gradient @ matrix.up).mul_(matrix.scaling) for matrix, gradient in zip(matrices, gradients)]
+        of_low = _joined(of_parts, 1)
+        of_rows = None
+        if ctx.needs_input_grad[0]:
+            of_rows = gradients[0] @ matrices[0].weight
+            for matrix, gradient in zip(matrices[1:], gradients[1:]):
+                of_rows.addmm_(gradient, matrix.weight)
+            of_rows.addmm_(of_low, _joined([matrix.down for matrix in matrices], 0))
+        of_down = (of_low.T @ rows).split([len(matrix.down) for matrix in matrices])
+        of_tensors: list[Tensor | None] = []
+        for i, (matrix, part) in enumerate(zip(matrices, _parts(low, matrices))):
+            of_tensors += [None, of_down[i], (gradients[i].T @ part).mul_(matrix.scaling)]
+        return of_rows, None, *of_tensors
 
 
 class _GatedAdapted(torch.autograd.Function):
@@ -88,34 +125,36 @@ class _GatedAdapted(torch.autograd.Function):
     def forward(
         ctx: Any, gate: Tensor, rows: Tensor, weight: Tensor, down: Tensor, up: Tensor, scaling: float
     ) -> Tensor:
-        result, low = _product(functional.silu(gate).mul_(rows), weight, down, up, scaling)
-        ctx.save_for_backward(gate, rows, weight, down, up, low)
+        gated = functional.silu(gate).mul_(rows)
+        low = functional.linear(gated, down)
+        ctx.save_for_backward(gate, rows, low, weight, down, up)
         ctx.scaling = scaling
-        return result
+        return functional.linear(gated, weight).addmm_(low, up.T, alpha=scaling)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        gate, rows, *matrices = ctx.saved_tensors
+        gate, rows, low, weight, down, up = ctx.saved_tensors
         activated = functional.silu(gate)
-        of_gated, of_down, of_up = _product_backward(gradient, activated * rows, matrices, ctx.scaling)
-        assert of_gated is not None
+        of_low = (gradient @ up).mul_(ctx.scaling)
+        of_down, of_up = of_low.T @ (activated * rows), (gradient.T @ low).mul_(ctx.scaling)
+        of_gated = (gradient @ weight).addmm_(of_low, down)
         of_gate = torch.ops.aten.silu_backward(of_gated * rows, gate)
         return of_gate, of_gated.mul_(activated), None, of_down, of_up, None
 
 
-def _product(rows: Tensor, weight: Tensor, down: Tensor, up: Tensor, scaling: float) -> tuple[Tensor, Tensor]:
-    low = functional.linear(rows, down)
-    return functional.linear(rows, weight).addmm_(low, up.T, alpha=scaling), low
+def _matrices(tensors: Sequence[Tensor], scalings: tuple[float, ...]) -> list[AdaptedMatrix]:
+    """What `adapted` was given, from the tensors one after the other."""
+    groups = zip(tensors[::3], tensors[1::3], tensors[2::3], scalings)
+    return [AdaptedMatrix(*group) for group in groups]
 
 
-def _product_backward(
-    gradient: Tensor, rows: Tensor, matrices: list[Tensor], scaling: float, with_rows: bool = True
-) -> tuple[Tensor | None, Tensor, Tensor]:
-    """The gradients of rows, A and B; `matrices` are W, A, B and rows A'."""
-    weight, down, up, low = matrices
-    of_low = (gradient @ up).mul_(scaling)
-    of_rows = (gradient @ weight).addmm_(of_low, down) if with_rows else None
-    return of_rows, of_low.T @ rows, (gradient.T @ low).mul_(scaling)
+def _joined(parts: list[Tensor], dim: int) -> Tensor:
+    return torch.cat(parts, dim) if len(parts) > 1 else parts[0]
+
+
+def _parts(low: Tensor, matrices: Sequence[AdaptedMatrix]) -> tuple[Tensor, ...]:
+    """The columns of each matrix among those of all A."""
+    return torch.split(low, [len(matrix.down) for matrix in matrices], dim=1)
 
 
 class _LabelLoss(torch.autograd.Function):

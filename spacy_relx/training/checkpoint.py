@@ -130,7 +130,8 @@ class Checkpoint:
             found["random.cuda"] = torch.cuda.get_rng_state(device)
         text = json.dumps({"identity": self._identity, **state}, default=float)  # scores may be numpy's numbers
         with replaced_folder(self.folder, (STATE, TENSORS)) as new:
-            save_file({name: value.contiguous().cpu() for name, value in found.items()}, new / TENSORS)
+            # The masters share one run of memory, which a file may not.
+            save_file({name: value.to("cpu", copy=True).contiguous() for name, value in found.items()}, new / TENSORS)
             (new / STATE).write_text(text, encoding="utf-8")
 
     def _check_files(self) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from spacy_relx.engine import decoder
 from spacy_relx.engine.attention import install
 from spacy_relx.engine.halving import in_halves
 from spacy_relx.engine.workers import prepare_worker
@@ -64,6 +65,7 @@ class GradientStep:
     ) -> None:
         self._model = loaded.model
         self._weights = weights
+        self._is_quantised = loaded.spec.quantization != "none"
         self._recomputes = gradient_checkpointing
         self.max_pack_tokens = max_pack_tokens or DEFAULT_PACK_TOKENS.get(loaded.device.type, 1024)
         self._device = loaded.device
@@ -103,7 +105,10 @@ class GradientStep:
         """Add the gradient of rows that are packed already, as `add` packs them; see there."""
         prepare_worker(self._device.type)
         total = 0.0
-        self._model.train()
+        # Setting a mode visits all modules, which takes as long as some matrix products.
+        has_modes = self._weights.drops or self._is_quantised or not decoder.is_stock(self._model)
+        if has_modes:
+            self._model.train()
         try:
             for rows, pack in packs:
                 add = partial(self._add_rows, whole=rows, pack=pack)
@@ -114,7 +119,8 @@ class GradientStep:
             self.reset()
             raise
         finally:
-            self._model.eval()
+            if has_modes:
+                self._model.eval()
         self._loss += total
         return total
 
@@ -149,9 +155,7 @@ class GradientStep:
         """
         if not self.n_label_tokens:
             return 0.0
-        gradients = [master.grad for master in self._weights.masters.values() if master.grad is not None]
-        torch._foreach_div_(gradients, self.n_label_tokens)
-        self.norm = float(torch.stack(torch._foreach_norm(gradients)).norm())
+        self.norm = float(self._weights.gradient.div_(self.n_label_tokens).norm())
         if not math.isfinite(self.norm):
             self.reset()
             raise TrainingError(

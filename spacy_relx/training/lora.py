@@ -45,8 +45,9 @@ class LoraWeights:
         device: Where the masters are; None: where the model is.
 
     Attributes:
-        masters: The float32 matrices by name. Shapes: (rank, n_inputs) for A and (n_outputs, rank) for B
-        n_parameters: How many numbers are trained.
+        masters: The float32 matrices by name, to be changed in place. Shapes: (rank, n_inputs) for A and
+            (n_outputs, rank) for B
+        gradient: The gradients of all masters, one after the other; each has its part. Shape: (n_parameters,)
 
     Raises:
         ConfigError: If no layer has a name that was asked for.
@@ -77,13 +78,16 @@ class LoraWeights:
             if loaded.spec.base == EMBEDDED_BASE:
                 self._config["base_model_name_or_path"] = loaded.spec.known_base
         self._layers = dict(_lora_parameters(loaded.model))
-        self.masters: dict[str, Tensor] = {}
-        for name, parameter in self._layers.items():
-            self.masters[name] = parameter.detach().to(device or parameter.device, torch.float32, copy=True)
-            self.masters[name].grad = torch.zeros_like(self.masters[name])
+        # A model has hundreds of small matrices: what is done with all of them is done with them as one run of numbers.
+        parts = [parameter.detach().flatten() for parameter in self._layers.values()]
+        self._values = torch.cat(parts).to(device or parts[0].device, torch.float32)
+        self.gradient = torch.zeros_like(self._values)
+        self.masters = dict(zip(self._layers, self._by_layer(self._values)))
+        for master, gradient in zip(self.masters.values(), self._by_layer(self.gradient)):
+            master.grad = gradient
+        for parameter in self._layers.values():
             parameter.requires_grad_(True)
         self._dropout = -1.0  # of the adapter's own settings, until it is set
-        self.n_parameters = sum(master.numel() for master in self.masters.values())
         self.set_dropout(0.0)
         self.write()
 
@@ -100,14 +104,21 @@ class LoraWeights:
             module.lora_dropout[_NAME] = nn.Dropout(share) if share else nn.Identity()
         self._dropout = share
 
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers are trained."""
+        return self._values.numel()
+
+    @property
+    def drops(self) -> bool:
+        """Whether the layers compute otherwise in training mode."""
+        return self._dropout > 0
+
     def take_gradients(self) -> None:
         """Add the layers' gradients to the masters', in float32, and clear the layers'."""
-        for name, parameter in self._layers.items():
-            if parameter.grad is not None:
-                gradient = self.masters[name].grad
-                assert gradient is not None
-                gradient.add_(parameter.grad.to(gradient.device, torch.float32))
-                parameter.grad = None
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._layers.values()]
+        self.gradient.add_(torch.cat([gradient.flatten() for gradient in gradients]).to(self.gradient.device))
+        self.drop_gradients()
 
     def drop_gradients(self) -> None:
         """Forget the layers' gradients, of a pass that failed."""
@@ -116,16 +127,23 @@ class LoraWeights:
 
     def clear_gradients(self) -> None:
         """Set the masters' gradients to zero."""
-        for master in self.masters.values():
-            assert master.grad is not None
-            master.grad.zero_()
+        self.gradient.zero_()
 
     def write(self, values: Mapping[str, Tensor] | None = None) -> None:
         """Make the layers compute with the masters, or with other values, as an adapter file would hold them."""
+        layers: list[Tensor] = list(self._layers.values())
+        if values is None:
+            rounded = self._by_layer(self._values.to(layers[0].device, torch.bfloat16))
+        else:
+            rounded = [values[name].to(layers[0].device, torch.bfloat16) for name in self._layers]
         with torch.no_grad():
-            for name, parameter in self._layers.items():
-                value = self.masters[name] if values is None else values[name]
-                parameter.copy_(value.to(torch.bfloat16))
+            torch._foreach_copy_(layers, rounded)
+
+    def _by_layer(self, values: Tensor) -> list[Tensor]:
+        """Each layer's part of a run of numbers."""
+        layers = self._layers.values()
+        parts = torch.split(values, [parameter.numel() for parameter in layers])
+        return [part.view(parameter.shape) for part, parameter in zip(parts, layers)]
 
     def written(self) -> dict[str, Tensor]:
         """Copies of the matrices that the layers compute with, as an adapter file would hold them."""

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from spacy_relx.engine import attention, decoder, frugal, packing, prefix_tree
 from spacy_relx.engine.blocks import Blocks, attended
+from spacy_relx.engine.frugal import AdaptedMatrix
 
 from .conftest import tiny_llama
 
@@ -33,23 +34,38 @@ def inputs() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
     return rows, (random(4, 6), random(2, 6, wants_gradient=True), random(4, 2, wants_gradient=True))
 
 
-def test_product_beside_an_adapter() -> None:
-    (rows, _), matrices = inputs()
-    weight, down, up = matrices
-    expected = rows @ weight.T + 0.5 * (rows @ down.T) @ up.T
-    torch.testing.assert_close(frugal.adapted(rows, *matrices, 0.5), expected)
-    assert torch.autograd.gradcheck(lambda *given: frugal.adapted(given[0], weight, *given[1:], 0.5), (rows, down, up))
+@pytest.mark.parametrize("n_matrices", [1, 3])
+def test_products_beside_adapters(n_matrices: int) -> None:
+    (rows, _), _ = inputs()
+    sizes = [(4, 2), (3, 1), (5, 2)][:n_matrices]  # outputs and rank
+    scalings = (0.5, 2.0, 1.0)
+    weights = [random(n, 6) for n, _ in sizes]
+    adapters = [random(*shape, wants_gradient=True) for n, rank in sizes for shape in ((rank, 6), (n, rank))]
+
+    def products(rows: Tensor, *adapters: Tensor) -> tuple[Tensor, ...]:
+        pairs = zip(adapters[::2], adapters[1::2])
+        return frugal.adapted(rows, *(AdaptedMatrix(w, *pair, s) for w, pair, s in zip(weights, pairs, scalings)))
+
+    found = products(rows, *adapters)
+    assert len(found) == n_matrices
+    for product, weight, down, up, scaling in zip(found, weights, adapters[::2], adapters[1::2], scalings):
+        torch.testing.assert_close(product, rows @ weight.T + scaling * (rows @ down.T) @ up.T)
+    assert torch.autograd.gradcheck(products, (rows, *adapters))
+    # The gradient of the rows alone is not asked for where they come from a frozen embedding.
+    frozen = products(rows.detach(), *adapters)
+    torch.testing.assert_close(
+        torch.autograd.grad(frozen[-1].sum(), adapters[-2:]), torch.autograd.grad(found[-1].sum(), adapters[-2:])
+    )
 
 
 def test_product_of_gated_rows() -> None:
-    (gate, rows), matrices = inputs()
-    weight, down, up = matrices
+    (gate, rows), (weight, down, up) = inputs()
     gated = functional.silu(gate) * rows
     expected = gated @ weight.T + 0.5 * (gated @ down.T) @ up.T
-    torch.testing.assert_close(frugal.gated_adapted(gate, rows, *matrices, 0.5), expected)
+    torch.testing.assert_close(frugal.gated_adapted(gate, rows, AdaptedMatrix(weight, down, up, 0.5)), expected)
 
     def product(gate: Tensor, rows: Tensor, down: Tensor, up: Tensor) -> Tensor:
-        return frugal.gated_adapted(gate, rows, weight, down, up, 0.5)
+        return frugal.gated_adapted(gate, rows, AdaptedMatrix(weight, down, up, 0.5))
 
     assert torch.autograd.gradcheck(product, (gate, rows, down, up))
 
