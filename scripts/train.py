@@ -63,7 +63,7 @@ _TEXT_ORDER = {f"{_COMPONENT}.candidates.directed": "false"}
 
 RECIPES = {
     "conll04": Recipe("conll04.train.spacy", "conll04.dev.spacy", 500, 8),
-    "gids": Recipe("gids.dev.spacy", "gids.dev.spacy", 400, 4, {**_OVERLAPPING, f"{_COMPONENT}.no_relation": "NA"}),
+    "gids": Recipe("gids.dev.spacy", "gids.dev.spacy", 800, 4, {**_OVERLAPPING, f"{_COMPONENT}.no_relation": "NA"}),
     "nyt11": Recipe("nyt11.dev.spacy", "nyt11.dev.spacy", 480, 8, _OVERLAPPING),
     "kbp37": Recipe("kbp37.train.spacy", "kbp37.dev.spacy", 320, 16, _TEXT_ORDER),
     "semeval2010_task8": Recipe(

@@ -135,9 +135,11 @@ def training() -> str:
         sizes = f"{run['rows']['tokens']:,} → {run['rows']['tokens_computed']:,}"
         speeds = [spread(run["rows_per_second"][who]) for who in ("packed", "trainer")]
         in_step = f"{run['rows']['n_rows'] / run['rows']['n_steps']:.0f}"
-        rows.append((run["rows"]["file"], in_step, sizes, *speeds, spread(run["packed_over_trainer"])))
+        processor = run["machine"]["processor"].replace("(R)", "")
+        rows.append((run["rows"]["file"], processor, in_step, sizes, *speeds, spread(run["packed_over_trainer"])))
     head = (
         "rows",
+        "processor",
         "rows of a step",
         "tokens of the rows → computed",
         "rows a second, packed",
