@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 import signal
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,13 +160,21 @@ def assert_same_run(found: Run, expected: Run) -> None:
         assert all(torch.equal(mine[name], other[name]) for name in other)
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+@contextmanager
+def on_one_thread() -> Iterator[None]:
+    """As the tests have it: fixtures of a module are made before, and sums of several threads are others."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    done = run(tiny_llama, tmp_path_factory.mktemp("undisturbed") / "out", None)
-    torch.set_num_threads(threads)
-    return done
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    with on_one_thread():
+        return run(tiny_llama, tmp_path_factory.mktemp("undisturbed") / "out", None)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +182,8 @@ def halfway(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoint of a run that was stopped before its tenth step."""
     folder = tmp_path_factory.mktemp("halfway")
     stop_at(9)
-    stopped = run(tiny_llama, folder / "out", folder / "checkpoint")
+    with on_one_thread():
+        stopped = run(tiny_llama, folder / "out", folder / "checkpoint")
     BEFORE_UPDATE.clear()
     assert stopped.n_computed == 9
     return folder / "checkpoint"
