@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from spacy_relx.engine.loading import LoadedModel
+    from spacy_relx.engine.types import Question
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -98,8 +99,15 @@ def _main_table(
     )
     rivals, not_run = start_rivals(args.rivals, task, loaded, args.environments, stack, build=args.build)
     # A rival of another process that fails in the middle would take all the measurements with it: each ran once before.
-    found = measure(engine, work, labels, rounds=args.rounds, rivals=rivals, progress=_tell)
-    return {"first_answer_seconds": round(first_seconds, 3), **found}, not_run
+    calls = _calls(work, args.documents_a_pass)
+    found = measure(
+        engine, calls, labels, rounds=args.rounds, rivals=rivals, n_documents=len(documents), progress=_tell
+    )
+    return {
+        "documents_a_pass": args.documents_a_pass,
+        "first_answer_seconds": round(first_seconds, 3),
+        **found,
+    }, not_run
 
 
 def start_rivals(
@@ -181,13 +189,17 @@ def _measure_point(point: Point, loaded: LoadedModel, args: argparse.Namespace) 
     builder, labels = build_prompts(loaded.tokenizer, point.shots, point.labels)
     documents = made_up(point.documents(args.sweep_pairs), point.entities, point.words)
     work = questions_of(documents, builder, len(labels))
-    calls = [
-        [question for questions in work[start : start + point.batch] for question in questions]
-        for start in range(0, len(work), point.batch)
-    ]
     engine = PackedEngine(loaded, point.pack)
-    found = measure(engine, calls, labels, rounds=args.rounds, n_documents=len(documents))
+    found = measure(engine, _calls(work, point.batch), labels, rounds=args.rounds, n_documents=len(documents))
     return {**found, "longest_answer_tokens": answer_tokens(labels)}
+
+
+def _calls(work: Sequence[Sequence[Question]], documents: int) -> list[list[Question]]:
+    """The questions of so many documents at a time."""
+    return [
+        [question for questions in work[start : start + documents] for question in questions]
+        for start in range(0, len(work), documents)
+    ]
 
 
 def _spec(args: argparse.Namespace, dtype: str, quantization: str) -> ModelSpec:
@@ -221,6 +233,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--pack", type=int, help="most tokens of a pack")
     parser.add_argument("--limit", type=int, default=40, help="documents")
+    parser.add_argument(
+        "--documents-a-pass", type=int, default=1, help="documents that share packs, as with `pool` on a processor"
+    )
     parser.add_argument("--shots", type=int, choices=range(9), default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=8, help="prompts or sentences at a time of batched rivals")

@@ -37,15 +37,20 @@ def _suite_facts(run: dict[str, Any]) -> str:
     main = run["main"]
     tokens, share = main["tokens"], main["limit"]["share_reached"]
     facts = [
-        f"**{run['shots']} demonstrations, {run['model']['dtype']}**: {main['pairs']:,} pairs of {main['documents']} "
-        f"sentences, {tokens['in_prompts']:,} tokens in the prompts, {tokens['computed']:,} computed "
-        f"({tokens['computed_a_pair']:.1f} a pair).",
+        f"**{run['shots']} demonstrations, {run['model']['dtype']}{_sharing(main)}**: {main['pairs']:,} pairs of "
+        f"{main['documents']} sentences, {tokens['in_prompts']:,} tokens in the prompts, "
+        f"{tokens['computed']:,} computed ({tokens['computed_a_pair']:.1f} a pair).",
         f"{share['median']:.0%} of the limit ({share['min']:.0%} to {share['max']:.0%}). {_time(main)}",
         f"Loading takes {run['load_seconds']:.1f} s, the first answer after it {main['first_answer_seconds']:.2f} s; "
         f"the process held {main['memory']['process_peak_mib']:,.0f} MiB at most.",
         *_not_run(run),
     ]
     return "\n\n".join(facts)
+
+
+def _sharing(main: dict[str, Any]) -> str:
+    documents = main.get("documents_a_pass", 1)
+    return f", {documents} documents at a time" if documents > 1 else ""
 
 
 def _time(main: dict[str, Any]) -> str:
