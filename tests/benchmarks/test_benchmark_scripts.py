@@ -107,7 +107,7 @@ def test_suite(run_script: Run, tiny_llama: Path, tmp_path: Path) -> None:
         *("suite", "--base", tiny_llama, "--dtype", "float32", *sizes, *rivals, *sweeps, "--plot", plot)
     )
     assert set(result) >= {*PROVENANCE, "main", "not_run", "sweeps", "load_seconds"}
-    assert set(result["main"]) == {*MEASURED, "first_answer_seconds"}
+    assert set(result["main"]) == {*MEASURED, "first_answer_seconds", "documents_a_pass"}
     assert set(result["main"]["rivals"]) == {"card", "batched"}
     assert set(result["main"]["rivals"]["card"]["ours_is_times_as_fast"]) == SUMMARY
     assert set(result["not_run"]) == {"llama.cpp", "vllm"}
@@ -115,6 +115,19 @@ def test_suite(run_script: Run, tiny_llama: Path, tmp_path: Path) -> None:
     for row in (row for rows in result["sweeps"].values() for row in rows):
         assert "not_run" in row or set(row) >= MEASURED, row
     assert "<svg" in plot.read_text(encoding="utf8")
+
+
+def test_suite_with_documents_that_share_packs(run_script: Run, tiny_llama: Path) -> None:
+    options = ("--base", tiny_llama, "--dtype", "float32", "--limit", 3, "--rounds", 1, "--shots", 0)
+    passes, tokens = [], []
+    for documents in (1, 3):
+        nothing_else = ("--rivals", "none", "--sweeps", "none", "--documents-a-pass", documents)
+        main = run_script("suite", *options, *nothing_else)["main"]
+        assert (main["documents"], main["documents_a_pass"]) == (3, documents)
+        passes.append(main["tokens"]["forward_passes"])
+        tokens.append(main["tokens"]["in_prompts"])
+    assert passes == [3, 1]
+    assert tokens[0] == tokens[1]
 
 
 def test_suite_refuses_unknown_names(tiny_llama: Path, capsys: pytest.CaptureFixture[str]) -> None:
