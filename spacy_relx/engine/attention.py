@@ -126,14 +126,12 @@ class PackAttention:
         keys, values = key[0], value[0]
         if self._store is not None:
             keys, values = self._store.write(layer, keys, values)
-        shared = self._shared.layer(layer) if self._shared is not None else None
         scaled = query[0] if scaling == 1 else query[0] * scaling
-        outputs = [
-            attended(scaled, keys, values, blocks, keeps=self._keeps)
-            if shared is None
-            else attended_below(shared, scaled, keys, values, blocks)
-            for blocks in self._blocks_of(query.dtype)
-        ]
+        groups = self._blocks_of(query.dtype)
+        if self._shared is None:
+            return attended(scaled, keys, values, groups, self._slot, keeps=self._keeps).unsqueeze(0)
+        shared = self._shared.layer(layer)
+        outputs = [attended_below(shared, scaled, keys, values, blocks) for blocks in groups]
         return torch.cat(outputs).index_select(0, self._slot).unsqueeze(0)
 
     def _blocks_of(self, dtype: torch.dtype) -> list[Blocks]:

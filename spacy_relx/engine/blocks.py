@@ -6,10 +6,13 @@ unless they are few.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Blocks(NamedTuple):
@@ -27,33 +30,41 @@ class Blocks(NamedTuple):
     bias: Tensor
 
 
-def attended(query: Tensor, keys: Tensor, values: Tensor, blocks: Blocks, *, keeps: bool = False) -> Tensor:
-    """Answer the queries of each block.
+def attended(
+    query: Tensor, keys: Tensor, values: Tensor, blocks: Sequence[Blocks], slot: Tensor, *, keeps: bool = False
+) -> Tensor:
+    """Answer the queries of all blocks.
 
     Args:
         query: Shape: (n_heads, n_nodes, head_size)
         keys: Shape: (n_key_value_heads, n_nodes, head_size)
         values: Shape: (n_key_value_heads, n_nodes, head_size)
-        blocks: Who sees whom.
+        blocks: Who sees whom, in groups of one shape.
+        slot: Where among the queries of all blocks, one after the other, each node is; what follows the nodes is
+            padding. Shape: (n_rows,), at least n_nodes
         keeps: Whether what is gathered, and the weights, are kept for the way back.
 
     Returns:
-        Shape: (n_blocks * width, n_heads, head_size)
+        Shape: (n_rows, n_heads, head_size)
     """
-    return cast("Tensor", _Attended.apply(query, keys, values, *blocks, keeps))  # type: ignore[no-untyped-call]
+    flat = [tensor for group in blocks for tensor in group]
+    return cast("Tensor", _Attended.apply(query, keys, values, slot, keeps, *flat))  # type: ignore[no-untyped-call]
 
 
 def attended_below(
     shared: tuple[Tensor, Tensor], query: Tensor, keys: Tensor, values: Tensor, blocks: Blocks
 ) -> Tensor:
-    """The same of queries that see a shared run before the keys of their blocks.
+    """Answer the queries of one group of blocks, which see a shared run before the keys of their blocks.
 
     Args:
         shared: Keys and values of the run. Shapes: (n_key_value_heads, n_shared, head_size)
         query: As in `attended`.
         keys: As there.
         values: As there.
-        blocks: As there.
+        blocks: Who sees whom.
+
+    Returns:
+        Shape: (n_blocks * width, n_heads, head_size)
     """
     rows, block_keys, block_values = _gathered(query, keys, values, blocks)
     n_shared = shared[0].shape[1]
@@ -69,31 +80,58 @@ def attended_below(
 
 class _Attended(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, query: Tensor, keys: Tensor, values: Tensor, *rest: Any) -> Tensor:
-        blocks, keeps = Blocks(*rest[:3]), rest[3]
-        weighted = _weighted(query, keys, values, blocks)
-        ctx.save_for_backward(query, keys, values, *blocks, *(weighted if keeps else ()))
-        weights, _, _, block_values = weighted
-        return _scattered(torch.bmm(weights, block_values), keys, blocks)
+    def forward(
+        ctx: Any, query: Tensor, keys: Tensor, values: Tensor, slot: Tensor, keeps: bool, *flat: Tensor
+    ) -> Tensor:
+        answers: list[Tensor] = []
+        kept: list[Tensor] = []
+        for blocks in _groups(flat):
+            weighted = _weighted(query, keys, values, blocks)
+            if keeps:
+                kept += weighted
+            weights, _, _, block_values = weighted
+            answers.append(_scattered(torch.bmm(weights, block_values), keys, blocks))
+        ctx.save_for_backward(query, keys, values, slot, *flat, *kept)
+        ctx.n_flat = len(flat)
+        return _one_by_one(answers).index_select(0, slot)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        query, keys, values, *rest = ctx.saved_tensors  # asked for once: a checkpoint computes it anew
-        blocks, weighted = Blocks(*rest[:3]), rest[3:]
-        weights, rows, block_keys, block_values = weighted or _weighted(query, keys, values, blocks)
-        n_kv, head_size, (n_blocks, width) = len(keys), keys.shape[2], blocks.queries.shape
-        of_answer = gradient.view(n_blocks, width, n_kv, -1, head_size).permute(2, 0, 3, 1, 4).reshape(rows.shape)
-        of_values = torch.bmm(weights.transpose(1, 2), of_answer)
-        of_weights = torch.bmm(of_answer, block_values.transpose(1, 2))
-        of_scores = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype)
-        of_rows = torch.bmm(of_scores, block_keys).view(n_kv, n_blocks, -1, width, head_size).transpose(1, 2)
-        of_keys = torch.bmm(of_scores.transpose(1, 2), rows)
-        return (
-            _summed(query, blocks.queries, of_rows.reshape(len(query), -1, head_size)),
-            _summed(keys, blocks.keys, of_keys),
-            _summed(values, blocks.keys, of_values),
-            *[None] * 4,
-        )
+        query, keys, values, slot, *rest = ctx.saved_tensors  # asked for once: a checkpoint computes it anew
+        groups, kept = _groups(rest[: ctx.n_flat]), rest[ctx.n_flat :]
+        n_slots = sum(blocks.queries.numel() for blocks in groups)
+        of_slots = gradient.new_zeros((n_slots, *gradient.shape[1:])).index_add_(0, slot, gradient)
+        # Rows of nodes: what belongs to a node is added to it in one piece.
+        of_keys, of_values = (keys.new_zeros(keys.shape[1], len(keys), keys.shape[2]) for _ in range(2))
+        of_queries = []
+        parts = torch.split(of_slots, [blocks.queries.numel() for blocks in groups])
+        for i, (blocks, of_group) in enumerate(zip(groups, parts)):
+            weights, rows, block_keys, block_values = kept[4 * i : 4 * i + 4] or _weighted(query, keys, values, blocks)
+            n_blocks, width = blocks.queries.shape
+            of_answer = of_group.view(n_blocks, width, len(keys), -1, keys.shape[2]).permute(2, 0, 3, 1, 4)
+            of_answer = of_answer.reshape(rows.shape)
+            _add_to(of_values, blocks, torch.bmm(weights.transpose(1, 2), of_answer))
+            of_weights = torch.bmm(of_answer, block_values.transpose(1, 2))
+            of_scores = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+            of_queries.append(_scattered(torch.bmm(of_scores, block_keys), keys, blocks))
+            _add_to(of_keys, blocks, torch.bmm(of_scores.transpose(1, 2), rows))
+        # Each node asks in one block, so there is nothing to add up, and padding asks for nothing.
+        of_query = _one_by_one(of_queries).index_select(0, slot[: query.shape[1]])
+        return of_query.transpose(0, 1), of_keys.transpose(0, 1), of_values.transpose(0, 1), *[None] * (2 + ctx.n_flat)
+
+
+def _groups(flat: Sequence[Tensor]) -> list[Blocks]:
+    return [Blocks(*flat[i : i + 3]) for i in range(0, len(flat), 3)]
+
+
+def _one_by_one(parts: list[Tensor]) -> Tensor:
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _add_to(total: Tensor, blocks: Blocks, parts: Tensor) -> None:
+    """Add to rows of nodes, (n_nodes, n_key_value_heads, head_size), what their gathered keys or values got."""
+    n_kv, head_size = total.shape[1:]
+    total.index_add_(0, blocks.keys.reshape(-1), parts.view(n_kv, -1, head_size).transpose(0, 1).contiguous())
 
 
 def _weighted(query: Tensor, keys: Tensor, values: Tensor, blocks: Blocks) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -138,8 +176,3 @@ def _scattered(answer: Tensor, keys: Tensor, blocks: Blocks) -> Tensor:
     n_blocks, width = blocks.queries.shape
     answer = answer.view(n_kv, n_blocks, -1, width, head_size).permute(1, 3, 0, 2, 4)
     return answer.reshape(n_blocks * width, -1, head_size)
-
-
-def _summed(like: Tensor, index: Tensor, parts: Tensor) -> Tensor:
-    """The gradient of what was gathered: the parts at each index, added up."""
-    return torch.zeros_like(like).index_add_(1, index.reshape(-1), parts.view(len(like), -1, like.shape[-1]))

@@ -53,7 +53,15 @@ def _is_hooked(module: Any) -> bool:
     return "forward" in vars(module) or bool(module._forward_hooks or module._forward_pre_hooks)
 
 
-def forward(model: Any, ids: Tensor, positions: Tensor, attention: Attention, *, recompute: bool = False) -> Tensor:
+def forward(
+    model: Any,
+    ids: Tensor,
+    positions: Tensor,
+    attention: Attention,
+    wanted: Tensor | None = None,
+    *,
+    recompute: bool = False,
+) -> Tensor:
     """Run nodes through a stock decoder; where gradients are wanted, nothing is overwritten.
 
     Args:
@@ -61,14 +69,21 @@ def forward(model: Any, ids: Tensor, positions: Tensor, attention: Attention, *,
         ids: Token ids. Shape: (n_nodes,)
         positions: Positions in their prompts. Shape: (n_nodes,)
         attention: Who attends to whom.
+        wanted: Nodes whose hidden states are asked for: of the others, the last layer makes keys and values alone.
+            Shape: (n_wanted,); None: all nodes
         recompute: Whether of each layer its input alone is kept, and the layer computed again for its gradient.
 
     Returns:
-        Hidden states after the last norm. Shape: (n_nodes, hidden_size)
+        Hidden states after the last norm. Shape: (n_wanted, hidden_size), or (n_nodes, hidden_size)
     """
     decoder = model.get_decoder()
     n_nodes = len(ids)
-    n_rows = _n_rows(n_nodes, decoder.embed_tokens.weight)
+    weight = decoder.embed_tokens.weight
+    n_rows = _n_rows(n_nodes, weight)
+    n_wanted = n_nodes
+    if wanted is not None:
+        n_wanted = len(wanted)
+        wanted = functional.pad(wanted, (0, _n_rows(n_wanted, weight) - n_wanted))
     if n_rows > n_nodes:
         ids, positions = (functional.pad(each, (0, n_rows - n_nodes)) for each in (ids, positions))
         assert isinstance(attention, PackAttention)  # on a processor
@@ -81,9 +96,10 @@ def forward(model: Any, ids: Tensor, positions: Tensor, attention: Attention, *,
     scale = decoder.layers[0].self_attn.scaling
     query_factors, key_factors = (cos * scale, sin * scale), (cos, sin)
     for index, layer in enumerate(decoder.layers):
-        arguments = (layer, index, hidden, n_nodes, query_factors, key_factors, attention)
+        chosen = wanted if index == len(decoder.layers) - 1 else None
+        arguments = (layer, index, hidden, n_nodes, query_factors, key_factors, attention, chosen)
         hidden = checkpoint(_layer, *arguments, use_reentrant=False) if recompute else _layer(*arguments)
-    return _norm(decoder.norm, hidden)[:n_nodes]
+    return _norm(decoder.norm, hidden)[:n_wanted]
 
 
 def _n_rows(n_nodes: int, weight: Tensor) -> int:
@@ -100,6 +116,7 @@ def _layer(
     query_factors: tuple[Tensor, Tensor],
     key_factors: tuple[Tensor, Tensor],
     attention: Attention,
+    wanted: Tensor | None,
 ) -> Tensor:
     part = layer.self_attn
     normed = _norm(layer.input_layernorm, hidden)
@@ -112,7 +129,10 @@ def _layer(
     query, key, value = (_heads(states[:n_nodes]) for states in (query, key, value))
     answer = attention.attend(index, query, key, value, 1.0)
     del query, key, value
-    hidden = _add(hidden, _linear(part.o_proj, answer.view(len(hidden), -1)))
+    answer = answer.view(len(hidden), -1)
+    if wanted is not None:
+        hidden, answer = hidden.index_select(0, wanted), answer.index_select(0, wanted)
+    hidden = _add(hidden, _linear(part.o_proj, answer))
     del answer
     normed = _norm(layer.post_attention_layernorm, hidden)
     gate, rows = _linears((layer.mlp.gate_proj, layer.mlp.up_proj), normed)
@@ -206,7 +226,7 @@ def _rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn queries or keys, (n_nodes, n_heads, head_size), by their positions' factors, (n_nodes, 1, head_size)."""
     if states.is_cuda and not torch.is_grad_enabled():
         return _rotate_halves(states, cos, sin)
-    return torch.addcmul(states * cos, states.roll(cos.shape[-1] // 2, -1), sin)
+    return frugal.rotate(states, cos, sin)
 
 
 def _rotate_halves(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -174,7 +174,8 @@ class PackedEngine:
         if store is None:
             store = make_store(self.device, len(ids))
             tree = prefix_tree.build([ids])
-            self._forward(tree.ids, tree.depth, packing.plan_tree(tree), None, store)
+            nobody = torch.empty(0, dtype=torch.int64, device=self.device)
+            self._forward(tree.ids, tree.depth, packing.plan_tree(tree), None, store, nobody)
         self._shared[key] = store
         while len(self._shared) > _N_SHARED_RUNS:
             self._shared.popitem(last=False)
@@ -187,13 +188,17 @@ class PackedEngine:
         plan: packing.AttentionPlan,
         shared: Store | None,
         store: Store,
+        wanted: Tensor,
     ) -> Tensor:
-        """Run nodes through the model. Shape of the result: (n_nodes, hidden_size)."""
+        """Run nodes through the model. Shape of the result: (n_wanted, hidden_size)."""
         store.reserve(len(ids))
         attention = make_attention(plan, self.device, shared, store)
         node_ids, node_positions = (torch.from_numpy(array).to(self.device) for array in (ids, positions))
-        run = decoder.forward if decoder.is_stock(self.loaded.model) else own_forward
-        hidden = run(self.loaded.model, node_ids, node_positions, attention)
+        model = self.loaded.model
+        if decoder.is_stock(model):
+            hidden = decoder.forward(model, node_ids, node_positions, attention, wanted)
+        else:
+            hidden = own_forward(model, node_ids, node_positions, attention).index_select(0, wanted)
         store.advance(len(ids))
         self.work.n_forward += 1
         self.work.n_tokens += len(ids)
@@ -224,10 +229,8 @@ class _PackSession:
         self._paths: dict[int, prefix_tree.IntArray] = {}
         # A copy to a GPU waits for what it was given before, so it goes first.
         leaf = torch.from_numpy(self._tree.leaf).to(engine.device)
-        hidden = engine._forward(
-            self._tree.ids, self._tree.depth + self._n_shared, pack.plan, self._shared, self._store
-        )
-        self._last = hidden[leaf].float()
+        nodes = (self._tree.ids, self._tree.depth + self._n_shared)
+        self._last = engine._forward(*nodes, pack.plan, self._shared, self._store, leaf).float()
         if pack.following is not None:
             _ = pack.following.plan  # while a GPU is at work on this one
         self.tokens: TokenIds = ()
@@ -240,10 +243,7 @@ class _PackSession:
     def extend(
         self, chains: Sequence[search.Extension], every: bool, normalise: bool
     ) -> tuple[list[int], search.FloatArray, search.FloatArray | None]:
-        last, hidden = self._append(chains)
-        if not every:
-            ends = np.cumsum([len(chain.ids) for chain in chains]) - 1
-            hidden = hidden[torch.from_numpy(ends).to(hidden.device)]
+        last, hidden = self._append(chains, every)
         self._engine.work.n_expansions += len(chains)
         return (last, *self._head.logits(hidden, self.tokens, normalise))
 
@@ -269,13 +269,17 @@ class _PackSession:
             if not running or step == max_new_tokens - 1:
                 break
             chains = [search.Extension(prompt, after[prompt], (written[prompt][-1],)) for prompt in running]
-            last, hidden = self._append(chains)
+            last, hidden = self._append(chains, every=True)
             for prompt, token in zip(running, last):
                 after[prompt] = token
         return [FreeAnswer(tuple(w), p, f) for w, p, f in zip(written, log_probs, finished)]
 
-    def _append(self, chains: Sequence[search.Extension]) -> tuple[list[int], Tensor]:
-        """Append chains of tokens; return the number of each chain's last token and the hidden states of all."""
+    def _append(self, chains: Sequence[search.Extension], every: bool) -> tuple[list[int], Tensor]:
+        """Append chains of tokens.
+
+        Returns:
+            The number of each chain's last token, and the hidden states of every token, or of these last ones.
+        """
         first_node = self._store.n_nodes
         ids: list[int] = []
         last: list[int] = []
@@ -298,8 +302,10 @@ class _PackSession:
         blocks = [self._block(prompt, numbers, first_node) for prompt, numbers in new_of.items()]
         positions = [token.position for token in self._appended[len(self._appended) - len(ids) :]]
         plan = packing.plan_blocks(blocks, len(ids))
-        hidden = self._engine._forward(np.asarray(ids), np.asarray(positions), plan, self._shared, self._store)
-        return last, hidden.float()
+        wanted = torch.arange(len(ids)) if every else torch.from_numpy(np.cumsum([len(c.ids) for c in chains]) - 1)
+        wanted = wanted.to(self._engine.device)
+        nodes = (np.asarray(ids), np.asarray(positions))
+        return last, self._engine._forward(*nodes, plan, self._shared, self._store, wanted).float()
 
     def _block(self, prompt: int, numbers: list[int], first_node: int) -> packing.Block:
         """The block of one prompt's new tokens: all of its pack path, and their own ancestors among the appended."""

@@ -83,13 +83,19 @@ class LoraWeights:
         self._values = torch.cat(parts).to(device or parts[0].device, torch.float32)
         self.gradient = torch.zeros_like(self._values)
         self.masters = dict(zip(self._layers, self._by_layer(self._values)))
-        for master, gradient in zip(self.masters.values(), self._by_layer(self.gradient)):
+        self._gradients = self._by_layer(self.gradient)
+        for master, gradient in zip(self.masters.values(), self._gradients):
             master.grad = gradient
         for parameter in self._layers.values():
             parameter.requires_grad_(True)
         self._dropout = -1.0  # of the adapter's own settings, until it is set
         self.set_dropout(0.0)
         self.write()
+
+    @property
+    def _is_on_processor(self) -> bool:
+        """Whether masters and layers both are: small matrices one by one then, as they stay in its cache."""
+        return all(each.device.type == "cpu" for each in (self._values, next(iter(self._layers.values()))))
 
     @property
     def rank(self) -> int:
@@ -117,7 +123,10 @@ class LoraWeights:
     def take_gradients(self) -> None:
         """Add the layers' gradients to the masters', in float32, and clear the layers'."""
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._layers.values()]
-        self.gradient.add_(torch.cat([gradient.flatten() for gradient in gradients]).to(self.gradient.device))
+        if self._is_on_processor:
+            torch._foreach_add_(self._gradients, gradients)
+        else:
+            self.gradient.add_(torch.cat([gradient.flatten() for gradient in gradients]).to(self.gradient.device))
         self.drop_gradients()
 
     def drop_gradients(self) -> None:
@@ -132,10 +141,12 @@ class LoraWeights:
     def write(self, values: Mapping[str, Tensor] | None = None) -> None:
         """Make the layers compute with the masters, or with other values, as an adapter file would hold them."""
         layers: list[Tensor] = list(self._layers.values())
-        if values is None:
-            rounded = self._by_layer(self._values.to(layers[0].device, torch.bfloat16))
-        else:
+        if values is not None:
             rounded = [values[name].to(layers[0].device, torch.bfloat16) for name in self._layers]
+        elif self._is_on_processor and layers[0].dtype == torch.bfloat16:
+            rounded = list(self.masters.values())  # by the copy itself
+        else:
+            rounded = self._by_layer(self._values.to(layers[0].device, torch.bfloat16))
         with torch.no_grad():
             torch._foreach_copy_(layers, rounded)
 

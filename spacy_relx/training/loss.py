@@ -42,12 +42,12 @@ def pack_loss(model: Any, pack: TrainPack, *, recompute: bool = False) -> Tensor
     tree = pack.tree
     attention = make_attention(pack.plan, device)
     nodes = (to_device(tree.ids), to_device(tree.depth))
+    predictors = to_device(pack.predictors)
     if decoder.is_stock(model):
-        hidden = decoder.forward(model, *nodes, attention, recompute=recompute)
+        hidden = decoder.forward(model, *nodes, attention, predictors, recompute=recompute)
     else:
         with recomputed_layers(model) if recompute else nullcontext():
-            hidden = own_forward(model, *nodes, attention)
-    hidden = hidden.index_select(0, to_device(pack.predictors))
+            hidden = own_forward(model, *nodes, attention).index_select(0, predictors)
     of, tokens = to_device(pack.of), to_device(pack.tokens)
     output = model.get_output_embeddings()
     if decoder.is_plain(output) and not output.weight.requires_grad:

@@ -17,7 +17,7 @@ from spacy_relx.engine.frugal import AdaptedMatrix
 from .conftest import tiny_llama
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 TAILS = [(0, 5, 7, 9, 3), (0, 5, 7, 9, 3, 4, 4), (0, 5, 7, 9, 8, 1), (0, 5, 7, 2, 6, 6, 6, 6, 6)]
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -122,25 +122,42 @@ def test_norm_is_as_exact_in_half_precision() -> None:
 @pytest.mark.parametrize("keeps", [False, True])
 @pytest.mark.parametrize("n_kv", [1, 2, 4])
 def test_attention_of_blocks(n_kv: int, keeps: bool) -> None:
-    """Blocks of two queries, one of them padded, to keys that blocks share; against one query at a time."""
+    """Blocks of two queries and of one, some padded, to keys that blocks share; against one query at a time."""
     torch.manual_seed(0)
     query = random(4, 5, 3, wants_gradient=True)
     keys, values = random(n_kv, 5, 3, wants_gradient=True), random(n_kv, 5, 3, wants_gradient=True)
-    query_index, key_index = torch.tensor([[0, 1], [2, 0]]), torch.tensor([[0, 1, 2], [0, 3, 4]])
-    sees = torch.tensor([[[True, False, False], [True, True, False]], [[True, False, True], [True, True, True]]])
-    bias = torch.zeros(sees.shape, dtype=torch.float64).masked_fill(~sees, float("-inf"))
+    seen: dict[int, list[int]] = {0: [0], 1: [0, 1], 2: [0, 4], 3: [1, 2, 3], 4: [0, 2, 3, 4]}
+    wide = blocks_of([[0, 1], [2, 0]], [[0, 1, 2], [0, 3, 4]], seen, padded={(1, 1)})
+    narrow = blocks_of([[4], [3]], [[0, 2, 3, 4], [1, 2, 3, 0]], seen)
+    slot = torch.tensor([0, 1, 2, 5, 4, 0])  # the last row is padding
 
-    blocks = Blocks(query_index, key_index, bias)
-    answers = attended(query, keys, values, blocks, keeps=keeps)
-    assert answers.shape == (4, 4, 3)
-    for place, node in ((0, 0), (1, 1), (2, 2)):
-        seen = key_index[place // 2][sees[place // 2, place % 2]]
+    answers = attended(query, keys, values, [wide, narrow], slot, keeps=keeps)
+    assert answers.shape == (6, 4, 3)
+    for node, of_node in seen.items():
         for head in range(4):
             own = head * n_kv // 4
-            weights = torch.softmax(keys[own, seen] @ query[head, node], dim=0)
-            torch.testing.assert_close(answers[place, head], weights @ values[own, seen], msg=f"{node} {head}")
+            weights = torch.softmax(keys[own, of_node] @ query[head, node], dim=0)
+            torch.testing.assert_close(answers[node, head], weights @ values[own, of_node], msg=f"{node} {head}")
 
-    assert torch.autograd.gradcheck(lambda *given: attended(*given, blocks, keeps=keeps), (query, keys, values))
+    def of_nodes(*given: Tensor) -> Tensor:
+        return attended(*given, [wide, narrow], slot, keeps=keeps)[:5]
+
+    assert torch.autograd.gradcheck(of_nodes, (query, keys, values))
+
+
+def blocks_of(
+    queries: list[list[int]],
+    keys: list[list[int]],
+    seen: dict[int, list[int]],
+    padded: Collection[tuple[int, int]] = (),
+) -> Blocks:
+    """Blocks whose queries see of their block's keys those that their node sees; a padded query sees all."""
+    sees = [
+        [[(i, j) in padded or key in seen[node] for key in keys[i]] for j, node in enumerate(block)]
+        for i, block in enumerate(queries)
+    ]
+    bias = torch.zeros(torch.tensor(sees).shape, dtype=torch.float64)
+    return Blocks(torch.tensor(queries), torch.tensor(keys), bias.masked_fill(~torch.tensor(sees), float("-inf")))
 
 
 def test_a_layer_keeps_nothing_that_is_cheap_to_compute_again(monkeypatch: pytest.MonkeyPatch) -> None:
