@@ -15,7 +15,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from spacy_relx.engine.blocks import Blocks, attended, attended_below
+from spacy_relx.engine.blocks import Blocks, answered, answered_below, attended
 from spacy_relx.engine.fused import FusedAttention, FusedStore
 
 if TYPE_CHECKING:
@@ -30,36 +30,45 @@ NAME = "spacy_relx_pack"
 _KEPT_WEIGHTS = 1 << 18
 
 
-class KeyValueStore:
-    """Keys and values of every layer for the nodes computed so far.
+#: Queries of a block from which on it is faster to gather the shared run with its keys than to join and to cut scores.
+_WIDE_BLOCK = 16
 
-    Shape: two tensors a layer, (n_key_value_heads, capacity, head_size)
+
+class KeyValueStore:
+    """Keys and values of every layer: those of a shared run, and of the nodes computed so far.
+
+    Shape: two tensors a layer, (n_key_value_heads, n_shared + capacity, head_size)
+
+    Args:
+        capacity: Nodes that there is room for.
+        shared: The run that every query sees, or None.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, shared: KeyValueStore | None = None) -> None:
         self.capacity = capacity
         self.n_nodes = 0
+        self.n_shared = 0 if shared is None else shared.n_nodes
+        self.shared = shared
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}
 
     def reserve(self, n_new: int) -> None:
         """Make room for `n_new` more nodes, which the next forward pass writes."""
         if self.n_nodes + n_new <= self.capacity:
             return
-        grown = max(self.n_nodes + n_new, self.capacity * 3 // 2)
+        self.capacity = max(self.n_nodes + n_new, self.capacity * 3 // 2)
         for layer, pair in self._layers.items():
-            self._layers[layer] = tuple(_grow(tensor, grown) for tensor in pair)  # type: ignore[assignment]
-        self.capacity = grown
+            self._layers[layer] = tuple(self._grow(tensor) for tensor in pair)  # type: ignore[assignment]
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Append one layer's keys and values and return all of them; `advance` follows the last layer."""
-        n_new = keys.shape[1]
         if layer not in self._layers:
-            shape = (keys.shape[0], self.capacity, keys.shape[2])
-            self._layers[layer] = (keys.new_empty(shape), values.new_empty(shape))
+            above = (keys[:, :0], values[:, :0]) if self.shared is None else self.shared.layer(layer)
+            self._layers[layer] = tuple(self._grow(tensor) for tensor in above)  # type: ignore[assignment]
         stored = self._layers[layer]
-        stop = self.n_nodes + n_new
+        start = self.n_shared + self.n_nodes
+        stop = start + keys.shape[1]
         for tensor, new in zip(stored, (keys, values)):
-            tensor[:, self.n_nodes : stop] = new
+            tensor[:, start:stop] = new
         return stored[0][:, :stop], stored[1][:, :stop]
 
     def advance(self, n_new: int) -> None:
@@ -69,13 +78,14 @@ class KeyValueStore:
     def layer(self, layer: int) -> tuple[Tensor, Tensor]:
         """All keys and values of one layer."""
         keys, values = self._layers[layer]
-        return keys[:, : self.n_nodes], values[:, : self.n_nodes]
+        stop = self.n_shared + self.n_nodes
+        return keys[:, :stop], values[:, :stop]
 
-
-def _grow(tensor: Tensor, capacity: int) -> Tensor:
-    grown = tensor.new_empty((tensor.shape[0], capacity, tensor.shape[2]))
-    grown[:, : tensor.shape[1]] = tensor
-    return grown
+    def _grow(self, tensor: Tensor) -> Tensor:
+        grown = tensor.new_empty((tensor.shape[0], self.n_shared + self.capacity, tensor.shape[2]))
+        n = min(tensor.shape[1], grown.shape[1])
+        grown[:, :n] = tensor[:, :n]
+        return grown
 
 
 class PackAttention:
@@ -84,17 +94,11 @@ class PackAttention:
     Args:
         plan: Who attends to whom among the nodes of the pack.
         device: Where the model computes.
-        shared: Keys and values of the run that every query sees, or None if there is none.
-        store: Where the nodes' keys and values are kept, or None if they are this pass's own (training).
+        store: Where the nodes' keys and values are kept, behind those of the shared run; None if they are this pass's
+            own (training).
     """
 
-    def __init__(
-        self,
-        plan: AttentionPlan,
-        device: torch.device,
-        shared: KeyValueStore | None,
-        store: KeyValueStore | None,
-    ) -> None:
+    def __init__(self, plan: AttentionPlan, device: torch.device, store: KeyValueStore | None) -> None:
         def to_device(array: Any) -> Tensor:
             return torch.from_numpy(array).to(device, non_blocking=True)
 
@@ -102,7 +106,6 @@ class PackAttention:
         self._keeps = sum(b.mask.size for b in plan.buckets) <= _KEPT_WEIGHTS
         self._blocks: list[Blocks] = []
         self._slot = to_device(plan.slot)
-        self._shared = shared
         self._store = store
 
     def widen(self, n_rows: int) -> None:
@@ -124,24 +127,33 @@ class PackAttention:
             Shape: (1, n_queries, n_heads, head_size)
         """
         keys, values = key[0], value[0]
-        if self._store is not None:
-            keys, values = self._store.write(layer, keys, values)
         scaled = query[0] if scaling == 1 else query[0] * scaling
-        groups = self._blocks_of(query.dtype)
-        if self._shared is None:
+        if self._store is None:
+            groups = self._blocks_of(query, 0)
             return attended(scaled, keys, values, groups, self._slot, keeps=self._keeps).unsqueeze(0)
-        shared = self._shared.layer(layer)
-        outputs = [attended_below(shared, scaled, keys, values, blocks) for blocks in groups]
+        keys, values = self._store.write(layer, keys, values)
+        n_shared = self._store.n_shared
+        shared = self._store.shared.layer(layer) if self._store.shared is not None else None
+        outputs = []
+        for blocks in self._blocks_of(query, n_shared):
+            if shared is None or blocks.keys.shape[1] > blocks.bias.shape[2]:
+                outputs.append(answered(scaled, keys, values, blocks))
+            else:
+                outputs.append(answered_below(shared, scaled, keys[:, n_shared:], values[:, n_shared:], blocks))
         return torch.cat(outputs).index_select(0, self._slot).unsqueeze(0)
 
-    def _blocks_of(self, dtype: torch.dtype) -> list[Blocks]:
+    def _blocks_of(self, query: Tensor, n_shared: int) -> list[Blocks]:
         """The blocks of each bucket, with what is added to their scores in the type that they are computed in.
 
         A sum is several times faster than a masked fill with a broadcast mask, and has nothing to do on the way back.
+        The keys of wide blocks begin with the shared run; narrow ones are multiplied by it in one piece.
         """
         if not self._blocks:
+            run = torch.arange(n_shared, device=query.device)
             for queries, keys, hidden in self._buckets:
-                bias = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
+                bias = torch.zeros(hidden.shape, dtype=query.dtype, device=query.device)
+                if queries.shape[1] >= _WIDE_BLOCK:
+                    keys = torch.cat((run.expand(len(keys), -1), keys + n_shared), dim=1)
                 self._blocks.append(Blocks(queries, keys, bias.masked_fill_(hidden, float("-inf"))))
         return self._blocks
 
@@ -167,24 +179,22 @@ def make_store(device: torch.device, capacity: int, shared: Store | None = None)
     if is_fused(device):
         assert not isinstance(shared, KeyValueStore)
         return FusedStore(capacity, shared)
-    return KeyValueStore(capacity)
+    assert not isinstance(shared, FusedStore)
+    return KeyValueStore(capacity, shared)
 
 
-def make_attention(
-    plan: AttentionPlan, device: torch.device, shared: Store | None = None, store: Store | None = None
-) -> Attention:
+def make_attention(plan: AttentionPlan, device: torch.device, store: Store | None = None) -> Attention:
     """The attention of one forward pass.
 
     Args:
         plan: Who attends to whom among the nodes of the pack.
         device: Where the model computes.
-        shared: Keys and values of the run that every query sees; those that `store` was made with.
-        store: Where the nodes' keys and values are kept, or None if they are this pass's own (training).
+        store: Where the nodes' keys and values are kept, behind those of a shared run; None if they are this pass's own
+            (training).
     """
     if isinstance(store, FusedStore) or (store is None and is_fused(device)):
         return FusedAttention(plan, device, store)
-    assert not isinstance(shared, FusedStore)
-    return PackAttention(plan, device, shared, store)
+    return PackAttention(plan, device, store)
 
 
 def _attention_forward(

@@ -21,8 +21,8 @@ class Blocks(NamedTuple):
     Attributes:
         queries: The queries of each block. Shape: (n_blocks, width)
         keys: The keys of each block. Shape: (n_blocks, n_keys)
-        bias: What is added to the scores: zero where a query may look, else minus infinity.
-            Shape: (n_blocks, width, n_keys)
+        bias: What is added to the scores of the last keys of each block, for every query sees those before them: zero
+            where a query may look, else minus infinity. Shape: (n_blocks, width, at most n_keys)
     """
 
     queries: Tensor
@@ -51,17 +51,33 @@ def attended(
     return cast("Tensor", _Attended.apply(query, keys, values, slot, keeps, *flat))  # type: ignore[no-untyped-call]
 
 
-def attended_below(
+def answered(query: Tensor, keys: Tensor, values: Tensor, blocks: Blocks) -> Tensor:
+    """Answer the queries of one group of blocks, for no gradient.
+
+    Args:
+        query: As in `attended`.
+        keys: As there.
+        values: As there.
+        blocks: Who sees whom.
+
+    Returns:
+        Shape: (n_blocks * width, n_heads, head_size)
+    """
+    weights, _, _, block_values = _weighted(query, keys, values, blocks)
+    return _scattered(torch.bmm(weights, block_values), keys, blocks)
+
+
+def answered_below(
     shared: tuple[Tensor, Tensor], query: Tensor, keys: Tensor, values: Tensor, blocks: Blocks
 ) -> Tensor:
-    """Answer the queries of one group of blocks, which see a shared run before the keys of their blocks.
+    """The same where all see a shared run before the keys of their blocks, which is gathered for none of them.
 
     Args:
         shared: Keys and values of the run. Shapes: (n_key_value_heads, n_shared, head_size)
         query: As in `attended`.
         keys: As there.
         values: As there.
-        blocks: Who sees whom.
+        blocks: Who sees whom, but for the run.
 
     Returns:
         Shape: (n_blocks * width, n_heads, head_size)
@@ -164,9 +180,10 @@ def _gathered(query: Tensor, keys: Tensor, values: Tensor, blocks: Blocks) -> tu
 
 def _scores(rows: Tensor, keys: Tensor, bias: Tensor) -> Tensor:
     """The scores of gathered queries and keys."""
-    n_blocks, width, n_keys = bias.shape
+    n_blocks, width, n_last = bias.shape
     products = torch.bmm(rows, keys.transpose(1, 2))
-    products.view(-1, n_blocks, rows.shape[1] // width, width, n_keys).add_(bias[None, :, None])
+    each = products.view(-1, n_blocks, rows.shape[1] // width, width, keys.shape[1])
+    each[..., keys.shape[1] - n_last :].add_(bias[None, :, None])
     return products
 
 

@@ -86,6 +86,8 @@ def rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         cos: Shape: (n_nodes, 1, head_size)
         sin: Shape: (n_nodes, 1, head_size)
     """
+    if not torch.is_grad_enabled():
+        return _rotated(states, cos, sin)
     return cast("Tensor", _Rotated.apply(states, cos, sin))  # type: ignore[no-untyped-call]
 
 
@@ -213,12 +215,16 @@ class _Rotated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        return torch.addcmul(states * cos, _exchanged(states), sin)
+        return _rotated(states, cos, sin)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
-        return torch.addcmul(gradient * cos, _exchanged(gradient), _exchanged(sin)), None, None
+        return _rotated(gradient, cos, _exchanged(sin)), None, None
+
+
+def _rotated(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    return torch.addcmul(states * cos, _exchanged(states), sin)
 
 
 def _exchanged(states: Tensor) -> Tensor:

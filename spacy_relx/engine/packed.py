@@ -175,7 +175,7 @@ class PackedEngine:
             store = make_store(self.device, len(ids))
             tree = prefix_tree.build([ids])
             nobody = torch.empty(0, dtype=torch.int64, device=self.device)
-            self._forward(tree.ids, tree.depth, packing.plan_tree(tree), None, store, nobody)
+            self._forward(tree.ids, tree.depth, packing.plan_tree(tree), store, nobody)
         self._shared[key] = store
         while len(self._shared) > _N_SHARED_RUNS:
             self._shared.popitem(last=False)
@@ -186,13 +186,12 @@ class PackedEngine:
         ids: prefix_tree.IntArray,
         positions: prefix_tree.IntArray,
         plan: packing.AttentionPlan,
-        shared: Store | None,
         store: Store,
         wanted: Tensor,
     ) -> Tensor:
         """Run nodes through the model. Shape of the result: (n_wanted, hidden_size)."""
         store.reserve(len(ids))
-        attention = make_attention(plan, self.device, shared, store)
+        attention = make_attention(plan, self.device, store)
         node_ids, node_positions = (torch.from_numpy(array).to(self.device) for array in (ids, positions))
         model = self.loaded.model
         if decoder.is_stock(model):
@@ -222,15 +221,15 @@ class _PackSession:
         self._head = engine._head
         self._n_shared = len(pack.run)
         self._tree = pack.tree
-        self._shared = engine._shared_run(pack.run)
-        self._store = make_store(engine.device, len(self._tree) + _SPARE_NODES * len(pack), self._shared)
+        n_nodes = len(self._tree) + _SPARE_NODES * len(pack)
+        self._store = make_store(engine.device, n_nodes, engine._shared_run(pack.run))
         self._appended: list[_Appended] = []
         self._of_prompt: list[list[int]] = [[] for _ in pack]
         self._paths: dict[int, prefix_tree.IntArray] = {}
         # A copy to a GPU waits for what it was given before, so it goes first.
         leaf = torch.from_numpy(self._tree.leaf).to(engine.device)
         nodes = (self._tree.ids, self._tree.depth + self._n_shared)
-        self._last = engine._forward(*nodes, pack.plan, self._shared, self._store, leaf).float()
+        self._last = engine._forward(*nodes, pack.plan, self._store, leaf).float()
         if pack.following is not None:
             _ = pack.following.plan  # while a GPU is at work on this one
         self.tokens: TokenIds = ()
@@ -305,7 +304,7 @@ class _PackSession:
         wanted = torch.arange(len(ids)) if every else torch.from_numpy(np.cumsum([len(c.ids) for c in chains]) - 1)
         wanted = wanted.to(self._engine.device)
         nodes = (np.asarray(ids), np.asarray(positions))
-        return last, self._engine._forward(*nodes, plan, self._shared, self._store, wanted).float()
+        return last, self._engine._forward(*nodes, plan, self._store, wanted).float()
 
     def _block(self, prompt: int, numbers: list[int], first_node: int) -> packing.Block:
         """The block of one prompt's new tokens: all of its pack path, and their own ancestors among the appended."""

@@ -47,15 +47,17 @@ def both_ways(model: Any) -> tuple[Tensor, Tensor]:
     install(model)
     found = []
     for way in (decoder.forward, own_forward):
-        stores = [KeyValueStore(len(SHARED)), KeyValueStore(64)]
+        run: KeyValueStore | None = None
         hidden = torch.empty(0)
-        for prompts, start, shared, store in ([SHARED], 0, None, stores[0]), (TAILS, len(SHARED), *stores):
+        for prompts, start in ([SHARED], 0), (TAILS, len(SHARED)):
             tree = prefix_tree.build(prompts)
-            attention = PackAttention(packing.plan_tree(tree), torch.device("cpu"), shared, store)
+            store = KeyValueStore(64, run)
+            attention = PackAttention(packing.plan_tree(tree), torch.device("cpu"), store)
             with torch.inference_mode():
                 ids, positions = (torch.from_numpy(np.asarray(a)) for a in (tree.ids, tree.depth + start))
                 hidden = way(model, ids, positions, attention)
             store.advance(len(tree))
+            run = store
         found.append(hidden)
     return found[0], found[1]
 

@@ -177,7 +177,7 @@ def test_a_layer_keeps_nothing_that_is_cheap_to_compute_again(monkeypatch: pytes
     tree = prefix_tree.build(TAILS)
     plan = packing.plan_tree(tree)
     ids, positions = torch.from_numpy(tree.ids), torch.from_numpy(tree.depth)
-    of_pack = attention.PackAttention(plan, torch.device("cpu"), None, None)
+    of_pack = attention.PackAttention(plan, torch.device("cpu"), None)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         decoder.forward(model, ids, positions, of_pack)
     hidden, key_values, inner, rank, n_layers, head = 32, 16, 48, 4, 3, 8
@@ -206,7 +206,7 @@ def test_an_adapter_learns_by_the_right_gradients(padding: int, monkeypatch: pyt
     weights = torch.randn(len(tree), model.config.hidden_size, dtype=torch.float64)
 
     def loss() -> Tensor:
-        of_pack = attention.PackAttention(packing.plan_tree(tree), torch.device("cpu"), None, None)
+        of_pack = attention.PackAttention(packing.plan_tree(tree), torch.device("cpu"), None)
         return (decoder.forward(model, ids, positions, of_pack) * weights).sum()
 
     loss().backward()

@@ -71,23 +71,23 @@ def test_one_layer_answers_as_plain_products_do(kept: bool) -> None:
 
     run = tuple(states(5, heads) for heads in (4, 2, 2))
     nodes = tuple(states(len(tree), heads) for heads in (4, 2, 2))
-    plain_run, plain, fused_run = KeyValueStore(5), KeyValueStore(2), FusedStore(1)
+    plain_run, fused_run = KeyValueStore(5), FusedStore(1)
     own = packing.plan_tree(prefix_tree.build([tuple(range(5))]))
     for store, way in (
-        (plain_run, PackAttention(own, CPU, None, plain_run)),
+        (plain_run, PackAttention(own, CPU, plain_run)),
         (fused_run, FusedAttention(own, CPU, fused_run)),
     ):
         store.reserve(5)
         way.attend(0, *run, 0.3)
         store.advance(5)
-    fused = FusedStore(2, fused_run)
+    plain, fused = KeyValueStore(2, plain_run), FusedStore(2, fused_run)
     for store in (plain, fused):
         store.reserve(len(tree))
     if kept:
-        expected = PackAttention(plan, CPU, plain_run, plain).attend(0, *nodes, 0.3)
+        expected = PackAttention(plan, CPU, plain).attend(0, *nodes, 0.3)
         found = FusedAttention(plan, CPU, fused).attend(0, *nodes, 0.3)
     else:
-        expected = PackAttention(plan, CPU, None, None).attend(0, *nodes, 0.3)
+        expected = PackAttention(plan, CPU, None).attend(0, *nodes, 0.3)
         found = FusedAttention(plan, CPU, None).attend(0, *nodes, 0.3)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
@@ -99,7 +99,7 @@ def test_its_gradients_are_those_of_plain_products() -> None:
     leaves = [torch.randn(1, heads, len(tree), 8, dtype=torch.float64, requires_grad=True) for heads in (4, 2, 2)]
     weight = torch.randn(1, len(tree), 4, 8, dtype=torch.float64)
     gradients = []
-    for way in (PackAttention(plan, CPU, None, None), FusedAttention(plan, CPU, None)):
+    for way in (PackAttention(plan, CPU, None), FusedAttention(plan, CPU, None)):
         (way.attend(3, *leaves, 0.5) * weight).sum().backward()
         gradients.append([leaf.grad for leaf in leaves])
         for leaf in leaves:
