@@ -1,13 +1,13 @@
 """Rows whose labels have thousands of names: how the embedded model was taught to follow names that it never saw.
 
-    python -m nltk.downloader wordnet                                    # WordNet 3.0
-    python scripts/varied_names.py pairs training/pairs.jsonl            # annotated pairs, with the words that join them
+    python -m nltk.downloader wordnet                               # WordNet 3.0
+    python scripts/varied_names.py pairs training/pairs.jsonl       # annotated pairs, with the words that join them
     python scripts/varied_names.py rows training/varied training/pairs.jsonl --replay training/redocred ...
 
 A model that is trained on some 150 names learns the names; asked about another, it prefers some to others whatever the
-text says. Here a relation goes by its name, by one of a dozen paraphrases, or by a word of the sentence itself: one that
-lies on the path between the two entities in the parse, or its synonym, hypernym or derivation in WordNet. Lists are
-made of relations that exclude each other, each as likely to be right, and some pairs have none of them.
+text says. Here a relation goes by its name, by one of a dozen paraphrases, or by a word of the sentence itself: one on
+the path between the two entities in the parse, or its synonym, hypernym or derivation in WordNet. Lists are made of
+relations that exclude each other, each as likely to be right, and some pairs have none of them.
 
 Like all training of the embedded model it leaves out the relations that `train_embedded.py` holds out, their texts, and
 words that say what their names say.
@@ -50,12 +50,19 @@ _HELD_OUT_WORDS = re.compile(
 
 #: Lemmas that join anything with anything.
 _LIGHT = frozenset(
-    ["be", "have", "do", "include", "know", "make", "take", "get", "go", "come", "give", "become", "call", "name", "see", "say", "use", "first", "one", "part", "member", "other", "many", "several", "such", "time", "year", "series", "work", "number", "group"]
+    (
+        "be have do include know make take get go come give become call name see say use first one part member other "
+        "many several such time year series work number group"
+    ).split()
 )
 
 #: Hypernyms of almost everything.
 _TOP = frozenset(
-    ["entity", "abstraction", "physical", "entity", "object", "whole", "thing", "matter", "act", "change", "relation", "group", "attribute", "state", "happening", "physical_object", "psychological_feature", "event", "be", "make", "move", "travel", "artifact", "instrumentality", "person", "individual", "causal_agent", "being", "human", "activity", "make_up", "constitute", "get", "acquire", "person", "someone"]
+    (
+        "entity abstraction physical entity object whole thing matter act change relation group attribute state "
+        "happening physical_object psychological_feature event be make move travel artifact instrumentality person "
+        "individual causal_agent being human activity make_up constitute get acquire person someone"
+    ).split()
 )
 
 #: How often a word stands as it is in the text, as its lemma, synonym, hypernym or derivation.
