@@ -48,21 +48,22 @@ _HELD_OUT_WORDS = re.compile(
     r"alias|listed|register"
 )
 
+
+def _set_of(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
 #: Lemmas that join anything with anything.
-_LIGHT = frozenset(
-    (
-        "be have do include know make take get go come give become call name see say use first one part member other "
-        "many several such time year series work number group"
-    ).split()
+_LIGHT = _set_of(
+    "be have do include know make take get go come give become call name see say use first one part member other many "
+    "several such time year series work number group"
 )
 
 #: Hypernyms of almost everything.
-_TOP = frozenset(
-    (
-        "entity abstraction physical entity object whole thing matter act change relation group attribute state "
-        "happening physical_object psychological_feature event be make move travel artifact instrumentality person "
-        "individual causal_agent being human activity make_up constitute get acquire person someone"
-    ).split()
+_TOP = _set_of(
+    "entity abstraction physical entity object whole thing matter act change relation group attribute state happening "
+    "physical_object psychological_feature event be make move travel artifact instrumentality person individual "
+    "causal_agent being human activity make_up constitute get acquire person someone"
 )
 
 #: How often a word stands as it is in the text, as its lemma, synonym, hypernym or derivation.
