@@ -1,4 +1,4 @@
-"""Rows whose labels have thousands of names: how the embedded model was taught to follow names that it never saw.
+"""Rows whose labels have thousands of names, to teach a model to follow names that it never saw.
 
     python -m nltk.downloader wordnet                               # WordNet 3.0
     python scripts/varied_names.py pairs training/pairs.jsonl       # annotated pairs, with the words that join them
@@ -9,8 +9,8 @@ text says. Here a relation goes by its name, by one of a dozen paraphrases, or b
 the path between the two entities in the parse, or its synonym, hypernym or derivation in WordNet. Lists are made of
 relations that exclude each other, each as likely to be right, and some pairs have none of them.
 
-Like all training of the embedded model it leaves out the relations that `train_embedded.py` holds out, their texts, and
-words that say what their names say.
+The packaged adapter was not trained on them. Like all training of the embedded model they leave out the relations that
+`train_embedded.py` holds out, their texts, and words that say what their names say.
 """
 
 from __future__ import annotations

@@ -132,6 +132,8 @@ def _layer(
     answer = answer.view(len(hidden), -1)
     if wanted is not None:
         hidden, answer = hidden.index_select(0, wanted), answer.index_select(0, wanted)
+        if not len(hidden):  # a 4-bit product on a processor divides by the number of rows
+            return hidden
     hidden = _add(hidden, _linear(part.o_proj, answer))
     del answer
     normed = _norm(layer.post_attention_layernorm, hidden)
