@@ -387,8 +387,12 @@ def _replayed(path: Path, n_rows: int, rng: Random) -> Iterator[RowGroup]:
         for start in range(0, len(group), _ROWS_A_GROUP)
     ]
     rng.shuffle(found)
-    rest = iter(found)
-    yield from _filled(lambda: next(rest), n_rows)
+    n = 0
+    for group in found:
+        if n >= n_rows:
+            return
+        n += len(group)
+        yield group
 
 
 class _Lists:

@@ -17,6 +17,7 @@ from transformers.masking_utils import sdpa_mask
 
 from spacy_relx.engine.blocks import Blocks, answered, answered_below, attended
 from spacy_relx.engine.fused import FusedAttention, FusedStore
+from spacy_relx.engine.store import Store
 
 if TYPE_CHECKING:
     from spacy_relx.engine.packing import AttentionPlan
@@ -29,63 +30,15 @@ NAME = "spacy_relx_pack"
 #: a training step on a processor, and keeps memory from growing with the length of prompts.
 _KEPT_WEIGHTS = 1 << 18
 
-
 #: Queries of a block from which on it is faster to gather the shared run with its keys than to join and to cut scores.
 _WIDE_BLOCK = 16
 
 
-class KeyValueStore:
-    """Keys and values of every layer: those of a shared run, and of the nodes computed so far.
+class KeyValueStore(Store):
+    """Keys and values as `PackAttention` wants them: (n_key_value_heads, n_shared + capacity, head_size)."""
 
-    Shape: two tensors a layer, (n_key_value_heads, n_shared + capacity, head_size)
-
-    Args:
-        capacity: Nodes that there is room for.
-        shared: The run that every query sees, or None.
-    """
-
-    def __init__(self, capacity: int, shared: KeyValueStore | None = None) -> None:
-        self.capacity = capacity
-        self.n_nodes = 0
-        self.n_shared = 0 if shared is None else shared.n_nodes
-        self.shared = shared
-        self._layers: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def reserve(self, n_new: int) -> None:
-        """Make room for `n_new` more nodes, which the next forward pass writes."""
-        if self.n_nodes + n_new <= self.capacity:
-            return
-        self.capacity = max(self.n_nodes + n_new, self.capacity * 3 // 2)
-        for layer, pair in self._layers.items():
-            self._layers[layer] = tuple(self._grow(tensor) for tensor in pair)  # type: ignore[assignment]
-
-    def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Append one layer's keys and values and return all of them; `advance` follows the last layer."""
-        if layer not in self._layers:
-            above = (keys[:, :0], values[:, :0]) if self.shared is None else self.shared.layer(layer)
-            self._layers[layer] = tuple(self._grow(tensor) for tensor in above)  # type: ignore[assignment]
-        stored = self._layers[layer]
-        start = self.n_shared + self.n_nodes
-        stop = start + keys.shape[1]
-        for tensor, new in zip(stored, (keys, values)):
-            tensor[:, start:stop] = new
-        return stored[0][:, :stop], stored[1][:, :stop]
-
-    def advance(self, n_new: int) -> None:
-        """Count the nodes that the finished forward pass wrote."""
-        self.n_nodes += n_new
-
-    def layer(self, layer: int) -> tuple[Tensor, Tensor]:
-        """All keys and values of one layer."""
-        keys, values = self._layers[layer]
-        stop = self.n_shared + self.n_nodes
-        return keys[:, :stop], values[:, :stop]
-
-    def _grow(self, tensor: Tensor) -> Tensor:
-        grown = tensor.new_empty((tensor.shape[0], self.n_shared + self.capacity, tensor.shape[2]))
-        n = min(tensor.shape[1], grown.shape[1])
-        grown[:, :n] = tensor[:, :n]
-        return grown
+    axis = 1
+    growth = 1.5
 
 
 class PackAttention:
@@ -158,8 +111,7 @@ class PackAttention:
         return self._blocks
 
 
-#: What keeps keys and values, and what answers queries, on one kind of device or the other.
-Store: TypeAlias = KeyValueStore | FusedStore
+#: What answers queries on one kind of device or the other.
 Attention: TypeAlias = PackAttention | FusedAttention
 
 
@@ -176,11 +128,7 @@ def make_store(device: torch.device, capacity: int, shared: Store | None = None)
         capacity: Nodes that there is room for; more come in as they are needed.
         shared: Keys and values of the run that every query sees, or None.
     """
-    if is_fused(device):
-        assert not isinstance(shared, KeyValueStore)
-        return FusedStore(capacity, shared)
-    assert not isinstance(shared, FusedStore)
-    return KeyValueStore(capacity, shared)
+    return FusedStore(capacity, shared) if is_fused(device) else KeyValueStore(capacity, shared)
 
 
 def make_attention(plan: AttentionPlan, device: torch.device, store: Store | None = None) -> Attention:
@@ -194,6 +142,7 @@ def make_attention(plan: AttentionPlan, device: torch.device, store: Store | Non
     """
     if isinstance(store, FusedStore) or (store is None and is_fused(device)):
         return FusedAttention(plan, device, store)
+    assert store is None or isinstance(store, KeyValueStore)
     return PackAttention(plan, device, store)
 
 

@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from spacy_relx.engine.store import Store
+
 if TYPE_CHECKING:
     from spacy_relx.engine.packing import AttentionPlan
 
@@ -25,59 +27,11 @@ _KERNELS = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 _ALIGNMENT = 16
 
 
-class FusedStore:
-    """Keys and values of every layer: those of a shared run, and of the nodes computed so far.
+class FusedStore(Store):
+    """Keys and values as `FusedAttention` wants them: (n_shared + capacity, n_key_value_heads, head_size)."""
 
-    Shape: two tensors a layer, (n_shared + capacity, n_key_value_heads, head_size)
-
-    Args:
-        capacity: Nodes that there is room for.
-        shared: The run that every query sees, or None.
-    """
-
-    def __init__(self, capacity: int, shared: FusedStore | None = None) -> None:
-        self.capacity = capacity
-        self.n_nodes = 0
-        self.n_shared = 0 if shared is None else shared.n_nodes
-        self._shared = shared
-        self._layers: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def reserve(self, n_new: int) -> None:
-        """Make room for `n_new` more nodes, which the next forward pass writes."""
-        needed = self.n_nodes + n_new
-        if needed <= self.capacity:
-            return
-        self.capacity = max(needed, self.capacity * 9 // 8)
-        for layer, pair in self._layers.items():
-            self._layers[layer] = tuple(self._grow(tensor) for tensor in pair)  # type: ignore[assignment]
-
-    def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Append one layer's keys and values and return all of them; `advance` follows the last layer."""
-        if layer not in self._layers:
-            above = (keys[:0], values[:0]) if self._shared is None else self._shared.layer(layer)
-            self._layers[layer] = tuple(self._grow(tensor) for tensor in above)  # type: ignore[assignment]
-        start = self.n_shared + self.n_nodes
-        stop = start + len(keys)
-        kept_keys, kept_values = self._layers[layer]
-        kept_keys[start:stop] = keys
-        kept_values[start:stop] = values
-        return kept_keys[:stop], kept_values[:stop]
-
-    def advance(self, n_new: int) -> None:
-        """Count the nodes that the finished forward pass wrote."""
-        self.n_nodes += n_new
-
-    def layer(self, layer: int) -> tuple[Tensor, Tensor]:
-        """All keys and values of one layer."""
-        keys, values = self._layers[layer]
-        stop = self.n_shared + self.n_nodes
-        return keys[:stop], values[:stop]
-
-    def _grow(self, rows: Tensor) -> Tensor:
-        grown = rows.new_empty((self.n_shared + self.capacity, *rows.shape[1:]))
-        n = min(len(rows), len(grown))
-        grown[:n] = rows[:n]
-        return grown
+    axis = 0
+    growth = 1.125  # a GPU's memory is scarce
 
 
 class FusedAttention:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from spacy_relx.engine import decoder, label_trie, packing, prefix_tree, search
-from spacy_relx.engine.attention import Store, install, make_attention, make_store, own_forward
+from spacy_relx.engine.attention import install, make_attention, make_store, own_forward
 from spacy_relx.engine.halving import in_halves
 from spacy_relx.engine.output import OutputHead
 from spacy_relx.engine.pack import Pack
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from spacy_relx.engine.loading import LoadedModel
+    from spacy_relx.engine.store import Store
 
 #: Tokens of a pack, not counting the shared run. On a processor a pack is one document, or part of a long one.
 DEFAULT_PACK_TOKENS = {"cpu": 2048, "cuda": 8192, "mps": 2048}
