@@ -203,18 +203,20 @@ def rows(
     pairs: Annotated[Path, typer.Argument(help="What `pairs` wrote.")],
     replay: Annotated[list[Path], typer.Option(help="Folders with rows of `train_embedded.py rows`, by source.")],
     n_rows: Annotated[int, typer.Option(help="About how many rows.")] = 36000,
+    replayed: Annotated[float, typer.Option(help="Which share of them earlier runs learned.")] = 0.33,
     seed: Annotated[int, typer.Option()] = 23,
 ) -> None:
     """Write the rows: words out of texts, other names, and what earlier runs learned."""
     _note_command(folder)
     rng = Random(seed)
     lists = _Lists(_read_pairs(pairs), rng)
-    groups = list(_filled(lists.of_words, int(n_rows * 0.36)))
-    groups += _filled(lists.of_names, int(n_rows * 0.31))
-    facts: dict[str, Any] = {"recipe": "varied names", "settings": {"n_rows": n_rows}, "seed": seed, "corpora": {}}
+    n_new = n_rows * (1 - replayed)
+    groups = list(_filled(lists.of_words, int(n_new * 0.54)))
+    groups += _filled(lists.of_names, int(n_new * 0.46))
+    facts: dict[str, Any] = {"recipe": "varied names", "settings": {"n_rows": n_rows, "replayed": replayed}, "seed": seed, "corpora": {}}
     for source, share in _REPLAYED.items():
         earlier = next(path for path in replay if path.name == source)
-        groups += _replayed(earlier / "rows.jsonl", math.ceil(n_rows * 0.33 * share), rng)
+        groups += _replayed(earlier / "rows.jsonl", math.ceil(n_rows * replayed * share), rng)
         facts["corpora"] |= json.loads((earlier / "rows.json").read_text(encoding="utf-8"))["corpora"]
     rng.shuffle(groups)
     facts["rows"] = write_rows(folder / "rows.jsonl", groups)
