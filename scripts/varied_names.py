@@ -213,7 +213,12 @@ def rows(
     n_new = n_rows * (1 - replayed)
     groups = list(_filled(lists.of_words, int(n_new * 0.54)))
     groups += _filled(lists.of_names, int(n_new * 0.46))
-    facts: dict[str, Any] = {"recipe": "varied names", "settings": {"n_rows": n_rows, "replayed": replayed}, "seed": seed, "corpora": {}}
+    facts: dict[str, Any] = {
+        "recipe": "varied names",
+        "settings": {"n_rows": n_rows, "replayed": replayed},
+        "seed": seed,
+        "corpora": {},
+    }
     for source, share in _REPLAYED.items():
         earlier = next(path for path in replay if path.name == source)
         groups += _replayed(earlier / "rows.jsonl", math.ceil(n_rows * replayed * share), rng)
