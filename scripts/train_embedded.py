@@ -234,12 +234,12 @@ def write(
             continue
         groups, dev = _rows(source, recipe, corpus, seed)
         train += groups
-        kept = list(_limited(dev, dev_rows, seed))
+        kept = list(_limited(dev, dev_rows, Random(seed)))
         write_rows(folder / f"dev.{name}.jsonl", kept)
         facts["sources"][name] = {"groups": len(groups), "rows": sum(map(len, groups)), "dev_rows": sum(map(len, kept))}
         for file in source.corpora:
             facts["corpora"][file] = hashlib.sha256((corpus / f"{file}.spacy").read_bytes()).hexdigest()
-    unseen = list(_limited(_unseen(corpus, recipe, unseen_labels()[1], seed), dev_rows, seed))
+    unseen = list(_limited(_unseen(corpus, recipe, unseen_labels()[1], seed), dev_rows, Random(seed)))
     write_rows(folder / "dev.unseen.jsonl", unseen)
     Random(seed).shuffle(train)
     facts["rows"] = write_rows(folder / "rows.jsonl", train)
@@ -574,10 +574,10 @@ def _wording(recipe: str) -> Any:
     return make_gentune_prompt(user=TWICE_USER if recipe == "twice" else None)
 
 
-def _limited(groups: list[RowGroup] | Iterator[RowGroup], n: int, seed: int) -> Iterator[RowGroup]:
+def _limited(groups: Iterable[RowGroup], n: int, rng: Random) -> Iterator[RowGroup]:
     """Random groups until there are `n` rows."""
     ordered = list(groups)
-    Random(seed).shuffle(ordered)
+    rng.shuffle(ordered)
     total = 0
     for group in ordered:
         if total >= n:

@@ -28,7 +28,7 @@ from random import Random
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from train_embedded import HELD_OUT, SOURCES, Folder, _contexts, _note_command, _wording
+from train_embedded import HELD_OUT, SOURCES, Folder, _contexts, _limited, _note_command, _wording
 
 from spacy_relx.prompts import clean
 from spacy_relx.training.label_wordings import read_wordings
@@ -331,7 +331,7 @@ def _in_wordnet(lemma: str, pos: str) -> tuple[list[str], list[str], list[str]]:
     synonyms, hypernyms, derivations = [], [], []
     for sense in wordnet.synsets(lemma, "n" if pos == "NOUN" else "v")[:2]:
         synonyms += [other.name() for other in sense.lemmas() if other.name().lower() != lemma]
-        for above in sense.hypernyms():
+        for above in sorted(sense.hypernyms()):  # NLTK keeps them as a set
             hypernyms += [other.name() for other in above.lemmas()[:2] if other.name() not in _TOP]
         for own in sense.lemmas():
             if own.name() == lemma:
@@ -388,18 +388,12 @@ def _filled(make: Callable[[], RowGroup | None], n_rows: int) -> Iterator[RowGro
 
 
 def _replayed(path: Path, n_rows: int, rng: Random) -> Iterator[RowGroup]:
-    found = [
+    found = (
         replace(group, rows=group.rows[start : start + _ROWS_A_GROUP])
         for group in read_rows(path)
         for start in range(0, len(group), _ROWS_A_GROUP)
-    ]
-    rng.shuffle(found)
-    n = 0
-    for group in found:
-        if n >= n_rows:
-            return
-        n += len(group)
-        yield group
+    )
+    return _limited(found, n_rows, rng)
 
 
 class _Lists:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, field
 from random import Random
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ sys.path.insert(0, str(FOLDER))  # as where the script runs
 script = load_script("varied_names")
 sys.path.remove(str(FOLDER))
 
+IN_WORDNET = script._in_wordnet
 NEAR = {"join": (["fall in"], ["connect"], ["joiner"]), "singer": (["vocalist"], ["musician"], ["sing"])}
 
 
@@ -70,6 +73,31 @@ def test_words_that_say_a_held_out_name_are_never_drawn() -> None:
     assert {lists._word([each]) for each in held_out} == {None}
     assert lists._word([*held_out, pairs()[0].words[0]]) in ("aaakkk", "aaakkk or aaakkk", None)
     assert all(script._HELD_OUT_WORDS.search(name) for name in ("nominated for", "taxon rank", "successful candidate"))
+
+
+@dataclass(order=True)
+class Sense:
+    """What of NLTK's synsets is asked for."""
+
+    own: str
+    above: list[Sense] = field(default_factory=list)
+
+    def lemmas(self) -> list[Any]:
+        return [SimpleNamespace(name=lambda: self.own, derivationally_related_forms=list)]
+
+    def hypernyms(self) -> list[Sense]:
+        return self.above
+
+
+@pytest.mark.parametrize("above", [["gather", "create"], ["create", "gather"]])
+def test_hypernyms_come_in_one_order(monkeypatch: pytest.MonkeyPatch, above: list[str]) -> None:
+    senses = [Sense("assemble", [Sense(name) for name in above])]
+    wordnet = SimpleNamespace(synsets=lambda lemma, pos: senses)
+    monkeypatch.setitem(sys.modules, "nltk", ModuleType("nltk"))
+    monkeypatch.setitem(sys.modules, "nltk.corpus", SimpleNamespace(wordnet=wordnet))
+    IN_WORDNET.cache_clear()
+    assert IN_WORDNET("assemble", "VERB") == ([], ["create", "gather"], [])
+    IN_WORDNET.cache_clear()
 
 
 def test_names_of_a_word() -> None:
