@@ -338,6 +338,7 @@ def unseen(
     adapter: Annotated[Path | None, typer.Option(help="The adapter; FOLDER/adapter if left out.")] = None,
 ) -> None:
     """Print the accuracy on the 16 held-out labels: for each given pair, a choice among the 16 names."""
+    folder.mkdir(parents=True, exist_ok=True)  # before, not after, what takes minutes
     groups = _unseen(corpus, "explained", unseen_labels()[0], seed=0)
     result = _measured(list(_Asker(adapter or folder / "adapter")(groups, has_negative=False)), 0.0)
     typer.echo(f"{', '.join(unseen_labels()[0])}: {result}")
