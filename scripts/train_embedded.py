@@ -242,9 +242,7 @@ def write(
     unseen = list(_limited(_unseen(corpus, recipe, unseen_labels()[1], seed), dev_rows, Random(seed)))
     write_rows(folder / "dev.unseen.jsonl", unseen)
     Random(seed).shuffle(train)
-    facts["rows"] = write_rows(folder / "rows.jsonl", train)
-    facts["sha256"] = hashlib.sha256((folder / "rows.jsonl").read_bytes()).hexdigest()
-    (folder / "rows.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    _write_groups(folder, train, facts)
     typer.echo(json.dumps(facts["sources"]))
 
 
@@ -271,11 +269,8 @@ def mix(
         for start in range(0, len(group), most)
     ]
     rng.shuffle(small)
-    n_rows = write_rows(folder / "rows.jsonl", small)
-    digest = hashlib.sha256((folder / "rows.jsonl").read_bytes()).hexdigest()
     facts = {"recipe": "mix", "settings": {"sources": sources, "most": most}, "seed": seed, "corpora": corpora}
-    facts |= {"rows": n_rows, "sha256": digest}
-    (folder / "rows.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    n_rows = _write_groups(folder, small, facts)
     typer.echo(f"{len(small)} groups, {n_rows} rows")
 
 
@@ -373,6 +368,16 @@ def ship(
     record["development"] = json.loads((folder / "dev.json").read_text(encoding="utf-8"))
     (target / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     typer.echo(f"{target}: {(target / WEIGHTS).stat().st_size / 1e6:.1f} MB")
+
+
+def _write_groups(folder: Path, groups: list[RowGroup], facts: dict[str, Any]) -> int:
+    """Write rows, and beside them what they were made of and their hash; returns how many there are."""
+    n_rows = write_rows(folder / "rows.jsonl", groups)
+    digest = hashlib.sha256((folder / "rows.jsonl").read_bytes()).hexdigest()
+    (folder / "rows.json").write_text(
+        json.dumps(facts | {"rows": n_rows, "sha256": digest}, indent=2) + "\n", encoding="utf-8"
+    )
+    return n_rows
 
 
 def _note_command(folder: Path) -> None:

@@ -15,7 +15,6 @@ The packaged adapter was not trained on them. Like all training of the embedded 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -28,25 +27,14 @@ from random import Random
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from train_embedded import HELD_OUT, SOURCES, Folder, _contexts, _limited, _note_command, _wording
+from train_embedded import HELD_OUT, SOURCES, Folder, _contexts, _limited, _note_command, _write_groups
+from training_rows import HELD_OUT_WORDS, NONE, make_group, question, styled
 
-from spacy_relx.prompts import clean
 from spacy_relx.training.label_wordings import read_wordings
-from spacy_relx.training.rows import RowGroup, read_rows, write_rows
+from spacy_relx.training.rows import RowGroup, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-NONE = "no_relation"
-
-#: What no word out of a text may contain: parts of held-out names, and what says the same.
-_HELD_OUT_WORDS = re.compile(
-    r"architect|designe|distribut|instrument|broadcast|mountain|mount\b|movement|nomin|occup|operat|participat|\bhub|"
-    r"candidate|taxon|tributar|win\b|winn|\bwon\b|heritage|profession|licen|designat|career|vocation|occupy|tenant|"
-    r"champion|victor|succeed|success|medal|rank|species|guitar|piano|violin|drum|landmark|airport|railway|station|"
-    r"season|headwater|stream|affluent|software|adapt|based on|range|peak|summit|winning|\bOS\b|synonym|identical|"
-    r"alias|listed|register"
-)
 
 
 def _set_of(words: str) -> frozenset[str]:
@@ -172,7 +160,7 @@ class Pair:
     @property
     def question(self) -> str:
         """The user turn."""
-        return f"Sentence: {clean(self.text)}\nEntity 1: {self.head}\nEntity 2: {self.tail}\nRelation:"
+        return question(self.text, self.head, self.tail)
 
 
 @app.command()
@@ -224,11 +212,9 @@ def rows(
         groups += _replayed(earlier / "rows.jsonl", math.ceil(n_rows * replayed * share), rng)
         facts["corpora"] |= json.loads((earlier / "rows.json").read_text(encoding="utf-8"))["corpora"]
     rng.shuffle(groups)
-    facts["rows"] = write_rows(folder / "rows.jsonl", groups)
-    facts["sha256"] = hashlib.sha256((folder / "rows.jsonl").read_bytes()).hexdigest()
-    (folder / "rows.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    written = _write_groups(folder, groups, facts)
     n_names = len({label for group in groups for label in group.labels})
-    typer.echo(f"{len(groups)} groups, {facts['rows']} rows, {n_names} names")
+    typer.echo(f"{len(groups)} groups, {written} rows, {n_names} names")
 
 
 # Sentences
@@ -453,7 +439,7 @@ class _Lists:
                 found.append((pair.question, names[right[0]]))
         if rng.random() < 0.4:
             found += self._empty(chosen, set(), rng.randint(2, 6))
-        return self._group(list(names.values()), found) if found else None
+        return make_group(names.values(), found, self._rng) if found else None
 
     def of_words(self) -> RowGroup | None:
         """A list of words, each out of another sentence, and the pairs that they join; or pairs that none joins."""
@@ -468,7 +454,7 @@ class _Lists:
                 continue
             pair = rng.choice(self._by_label[label])
             word = self._word(pair.words) if rng.random() < 0.75 else None
-            name = self._name(label) if word is None else self._styled(word)
+            name = self._name(label) if word is None else styled(word, self._rng)
             if name.casefold() in taken:
                 continue
             # A word that could name another's pair would make the list ambiguous.
@@ -500,7 +486,7 @@ class _Lists:
         if rng.random() < 0.4:
             listed = set().union(*(_parts(name.casefold()) for name in names))
             found += self._empty([label for label, *_ in items], listed, rng.randint(2, 5))
-        return self._group(names, found)
+        return make_group(names, found, self._rng)
 
     def _empty(self, chosen: Sequence[str], listed: set[str], n: int) -> list[tuple[str, str]]:
         """Pairs that hold none of some relations, and whose words are none of those listed."""
@@ -515,15 +501,6 @@ class _Lists:
                 break
         return found
 
-    def _group(self, names: Sequence[str], found: list[tuple[str, str]]) -> RowGroup:
-        labels = sorted(dict.fromkeys(names), key=str.casefold)
-        if any(answer == NONE for _, answer in found):
-            labels.append(NONE)
-        if self._rng.random() < 0.5:
-            self._rng.shuffle(labels)
-        system = _wording("explained").system.replace("{labels}", ", ".join(labels))
-        return RowGroup(turns=(("system", system),), labels=tuple(labels), rows=tuple(found))
-
     def _clash(self, label: str, other: str) -> bool:
         return self._coincide(label, other) or any(label in group and other in group for group in _ALIKE)
 
@@ -536,14 +513,7 @@ class _Lists:
         known = self._paraphrases.get(label)
         if own:
             return label
-        return self._styled(self._rng.choice(known)) if known else label
-
-    def _styled(self, name: str) -> str:
-        chance = self._rng.random()
-        if chance < 0.13:
-            joined = name.replace(" ", "_")
-            return joined if chance < 0.08 else joined.upper()
-        return name.title() if chance < 0.18 else name
+        return styled(self._rng.choice(known), self._rng) if known else label
 
     def _word(self, words: Sequence[Word]) -> str | None:
         """A name out of the words of a sentence, rare words more often than their number; None if none will do."""
@@ -560,7 +530,7 @@ class _Lists:
                 other = rng.choice(names[rng.choice(kinds)])
                 if other != name:
                     name = f"{name} or {other}" if rng.random() < 0.6 else f"{name} ({other})"
-            if not _HELD_OUT_WORDS.search(name) and 3 <= len(name) <= 48:
+            if not HELD_OUT_WORDS.search(name) and 3 <= len(name) <= 48:
                 return name
         return None
 

@@ -23,22 +23,14 @@ from random import Random
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from train_embedded import HELD_OUT, Folder, _note_command, _wording
-
-from spacy_relx.training.rows import RowGroup, write_rows
+from train_embedded import HELD_OUT, Folder, _note_command, _write_groups
+from training_rows import HELD_OUT_WORDS, NONE, make_group, question, styled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-NONE = "no_relation"
+    from spacy_relx.training.rows import RowGroup
 
-#: What no name may contain: parts of the names that `train_embedded.py` holds out, and what says the same.
-_HELD_OUT_WORDS = re.compile(
-    r"architect|design|distribut|instrument|broadcast|mountain|movement|nomin|occup|operat|participat|\bhub|candidate|"
-    r"taxon|tributar|win\b|winn|\bwon\b|heritage|profession|licen|career|vocation|tenant|champion|victor|succeed|"
-    r"success|medal|\brank|species|landmark|airport|railway|station|season|stream|software|adapt|based on|\brange|"
-    r"\bpeak|summit|synonym|identical|alias|listed|register"
-)
 _MARK = re.compile(r"\[([htx]):([^][]+)\]")
 _FOLDER = Path(__file__).with_suffix("")
 
@@ -63,7 +55,7 @@ class Sentence:
 
     def question(self, head: str, tail: str) -> str:
         """The user turn about two of its entities."""
-        return f"Sentence: {self.text}\nEntity 1: {head}\nEntity 2: {tail}\nRelation:"
+        return question(self.text, head, tail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +114,7 @@ def _faults(relations: Sequence[Relation]) -> Iterator[str]:
     seen: dict[tuple[str, str], str] = {}
     for relation in relations:
         for name in (relation.name, *relation.names):
-            if _HELD_OUT_WORDS.search(name.lower()) or name.lower().replace("_", " ") in HELD_OUT:
+            if HELD_OUT_WORDS.search(name.lower()) or name.lower().replace("_", " ") in HELD_OUT:
                 yield f"{relation.file}: {name!r} says what a held-out name says"
             key = (relation.file, name.lower().replace("_", " "))
             if seen.setdefault(key, relation.name) != relation.name:
@@ -148,10 +140,8 @@ def rows(
         groups.append(lists.draw())
     hashes = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(source.glob("*.jsonl"))}
     facts = {"recipe": "written relations", "settings": {"n_rows": n_rows}, "seed": seed, "corpora": hashes}
-    facts["rows"] = write_rows(folder / "rows.jsonl", groups)
-    facts["sha256"] = hashlib.sha256((folder / "rows.jsonl").read_bytes()).hexdigest()
-    (folder / "rows.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    typer.echo(f"{len(groups)} groups, {facts['rows']} rows, {len(relations)} relations")
+    written = _write_groups(folder, groups, facts)
+    typer.echo(f"{len(groups)} groups, {written} rows, {len(relations)} relations")
 
 
 class _Lists:
@@ -188,19 +178,12 @@ class _Lists:
             relation = rng.choice(asked)
             sentence = self._sentence(relation)
             found.append((sentence.question(sentence.head, sentence.tail), names[id(relation)]))
-        labels = sorted(names.values(), key=str.casefold)
         if rng.random() < 0.4:
             empty = [self._empty(asked) for _ in range(rng.randint(2, 5))]
             found += [row for row in empty if row]
-            labels.append(NONE)
-        if rng.random() < 0.5:
-            rng.shuffle(labels)
-        shown = list(labels)
-        if rng.random() < 0.15:
-            means = {names[id(relation)]: relation.definition for relation in asked}
-            shown = [f"{label} ({means[label]})" if label in means else label for label in labels]
-        system = _wording("explained").system.replace("{labels}", ", ".join(shown))
-        return RowGroup(turns=(("system", system),), labels=tuple(labels), rows=tuple(found))
+        explains = rng.random() < 0.15
+        means = {names[id(relation)]: relation.definition for relation in asked} if explains else None
+        return make_group(names.values(), found, rng, means)
 
     def _chosen(self, n: int) -> list[Relation]:
         """Relations of one file, which exclude each other, or of all, as far as their names share no word."""
@@ -245,12 +228,7 @@ class _Lists:
     def _name(self, relation: Relation) -> str:
         """Its name, or another of its names, at times as a program would write it."""
         rng = self._rng
-        name = relation.name if rng.random() < 0.4 else rng.choice(relation.names)
-        chance = rng.random()
-        if chance < 0.1:
-            joined = name.replace(" ", "_")
-            return joined if chance < 0.06 else joined.upper()
-        return name.title() if chance < 0.14 else name
+        return styled(relation.name if rng.random() < 0.4 else rng.choice(relation.names), rng)
 
 
 if __name__ == "__main__":
